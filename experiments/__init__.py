@@ -1,0 +1,1 @@
+"""Experiments, one a paper: `python -m experiments.NAME --help`."""

@@ -1,0 +1,98 @@
+"""Flags that all experiments share, and flags derived from a method's `Config`."""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from absl import app, flags
+
+C = TypeVar("C")
+
+FLAGS = flags.FLAGS
+_DEFINE: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+flags.disclaim_key_flags()
+
+
+def common(experiment: str, *, dataset: str | None) -> None:
+    """Defines `--workdir`, `--seed`, `--dataset` and the others that all share."""
+    flags.DEFINE_string("workdir", f"runs/{experiment}", "Where results land.")
+    flags.DEFINE_integer("seed", 0, "All randomness follows from it.", lower_bound=0)
+    flags.DEFINE_string(
+        "dataset", dataset, "A data set of mijax.data.load, or image_folder:PATH."
+    )
+    flags.DEFINE_string("data_dir", None, "Folder with the data set's own files.")
+    flags.DEFINE_enum("preset", "quick", ["quick", "paper"], "Sizes to run at.")
+    flags.DEFINE_bool("profile", False, "Write a profiler trace to the workdir.")
+    flags.DEFINE_bool("resume", True, "Keep what is finished; no starts over.")
+
+
+def from_config(default: C, prefix: str) -> Callable[[], C]:
+    """Defines `--prefix.field` for each number of `default`; returns their reader.
+
+    The default shown is the method's; a flag that is not given leaves the preset's
+    value alone (see `overridden`).
+    """
+    names = {}
+    for field in dataclasses.fields(default):  # type: ignore[arg-type]
+        value = getattr(default, field.name)
+        if type(value) in _DEFINE:
+            name = f"{prefix}.{field.name}"
+            _DEFINE[type(value)](name, value, f"{type(default).__module__}: {name}")
+            names[field.name] = name
+
+    def read(preset: C = default) -> C:
+        given = {
+            field: FLAGS[name].value
+            for field, name in names.items()
+            if FLAGS[name].present
+        }
+        for field, value in given.items():
+            if value < 0 and field not in ("start",):
+                raise ValueError(
+                    f"--{names[field]}={value} is negative: it must be 0 or more."
+                )
+        return dataclasses.replace(preset, **given)  # type: ignore[type-var]
+
+    return read
+
+
+def given() -> dict[str, Any]:
+    """Every flag of this experiment with its value, for the record."""
+    return {
+        flag.name: flag.value
+        for flag in FLAGS.get_key_flags_for_module(sys.argv[0])
+        if not flag.name.startswith("?")
+    }
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs `main` after parsing flags; a mistake of the user's ends in one line."""
+
+    @functools.wraps(main)
+    def guarded(arguments: list[str]) -> None:
+        if len(arguments) > 1:
+            raise app.UsageError(f"Unknown argument {arguments[1]!r}.")
+        try:
+            main()
+        except (ValueError, FileNotFoundError) as error:
+            if FLAGS.is_parsed() and "-v" in sys.argv:
+                raise
+            print(f"\nerror: {error}", file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            print(f"\nerror: {error}", file=sys.stderr)
+            sys.exit(3)
+
+    app.run(guarded)
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    """Flags as they would be typed."""
+    return " ".join(f"--{k}={v}" for k, v in values.items() if v is not None)

@@ -1,0 +1,561 @@
+"""What an experiment leaves behind: `result.json` and `report.html` in its workdir.
+
+The JSON is for tables that join many runs; the page is for a reader, in one file that
+needs no network. Both are written whole or not at all, the JSON last: where there is a
+`result.json`, the run is finished.
+"""
+
+import base64
+import dataclasses
+import html
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+import shlex
+import shutil
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mijax.metrics import intervals
+
+METRICS = {
+    "target_test_accuracy": "of the attacked model, on images it was not trained on",
+    "evaluator_test_accuracy": "of the model that judges, on real images new to it",
+    "top1": "the evaluator's first guess is the attacked class",
+    "top5": "the attacked class is among the evaluator's five first guesses",
+    "identity_1nn": "the nearest image of all people, in features, is of that person",
+    "knn_distance": "squared distance to the person's nearest private image, features",
+    "feature_distance": "squared distance to the person's centroid, features",
+    "frechet_distance": "between private and recovered images, in the named features",
+    "precision": "share of recovered images that lie among the private ones",
+    "recall": "share of private images that lie among the recovered ones",
+    "density": "private neighborhoods around a recovered image, in units of k",
+    "coverage": "share of private images with a recovered one nearby",
+    "mse": "squared error of a pixel in [0, 1]",
+    "psnr": "peak signal-to-noise ratio, dB",
+    "ssim": "structural similarity, 1 for identical images",
+    "success_rate": "share of attempts that met the experiment's criterion",
+    "label_accuracy": "share of labels recovered",
+    "attribute_accuracy": "share of sensitive values recovered",
+    "attribute_auc": "area under the ROC curve, mean over sensitive values",
+    "attribute_gmean": "geometric mean of the recalls of the sensitive values",
+    "advantage": "correct for members less correct for others",
+    "leakage": "0: what needs no target; 1: everything",
+}
+"""The names that results may bear, each with its definition."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One line of the result table; None where there is nothing to say.
+
+    The first four fields are those of `intervals.Interval`: an interval made elsewhere
+    becomes a line as `Metric(*intervals.leakage(...))`.
+    """
+
+    value: float
+    low: float | None = None  # ends of the 95 % interval
+    high: float | None = None
+    n: int | None = None  # examples attempted
+    baseline: float | None = None  # what needs no target
+    leakage: float | None = None
+    paper: float | None = None  # the published number
+    failed: int = 0  # examples of n that were not finite, counted as failures
+
+
+class Table(NamedTuple):
+    """A table for the page; columns of numbers are aligned at the point."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float | None]]
+
+
+class Picture(NamedTuple):
+    """A PNG for the page, with what there is to see in it."""
+
+    path: str | os.PathLike
+    caption: str
+
+
+def metric(
+    values: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    failure: float | None = None,
+    baseline: ArrayLike | None = None,
+    perfect: float | None = None,
+    paper: float | None = None,
+) -> Metric:
+    """Makes a line of the result table from one value for each example.
+
+    Values that are all 0 or 1 get Wilson's interval, others a bootstrap interval.
+
+    Args:
+      values: `[n]`.
+      clusters: `[n]`, whose value it is, if restarts share a victim.
+      failure: what an example whose value is not finite counts as (0 for a success
+        rate); without it such a value raises.
+      baseline: the same metric without the target, its mean or values `[m]`.
+      perfect: the metric of a perfect reconstruction; with a baseline it gives leakage.
+      paper: the published number.
+
+    Returns:
+      The line; no interval where there is but one example.
+
+    Raises:
+      ValueError: a value is not finite and no `failure` is given, or there is none.
+    """
+    values = np.asarray(values, np.float64)
+    lost = ~np.isfinite(values)
+    if failure is not None:
+        values = np.where(lost, failure, values)
+    if np.isin(values, (0, 1)).all():
+        interval = intervals.proportion(values, clusters=clusters)
+    elif len(np.unique(range(values.size) if clusters is None else clusters)) == 1:
+        interval = (float(values.mean()), None, None, values.size)
+    else:
+        interval = intervals.mean(values, clusters=clusters)
+    without = None
+    if baseline is not None:
+        without = float(np.asarray(baseline, np.float64).mean())
+    leakage = None
+    if without is not None and perfect is not None and without != perfect:
+        leakage = (interval[0] - without) / (perfect - without)
+    return Metric(*interval, without, leakage, paper, int(lost.sum()))
+
+
+def prepare_workdir(workdir: str | os.PathLike, free_mib: int = 64) -> pathlib.Path:
+    """Makes the folder and proves that a result can be written there.
+
+    Args:
+      workdir: the folder, made with its parents if there is none.
+      free_mib: how much the run will write.
+
+    Returns:
+      The folder.
+
+    Raises:
+      ValueError: it cannot be made or written, or the disk is too full.
+    """
+    path = pathlib.Path(workdir).expanduser()
+    try:
+        (path / "figures").mkdir(parents=True, exist_ok=True)
+        _replace(path / ".writable", "yes")
+        (path / ".writable").unlink()
+        free = shutil.disk_usage(path).free >> 20
+    except OSError as error:
+        raise ValueError(
+            f"--workdir={workdir} cannot be written ({error.strerror}): give a folder "
+            "of your own"
+        ) from error
+    if free < free_mib:
+        raise ValueError(
+            f"--workdir={workdir} has {free} MiB left and the run needs {free_mib}: "
+            "make room or give a folder on another disk"
+        )
+    return path
+
+
+def write(
+    workdir: str | os.PathLike,
+    *,
+    experiment: str,
+    title: str,
+    attacked: str,
+    knowledge: str,
+    flags: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    n: int,
+    metrics: Mapping[str, Metric],
+    baseline: str = "",
+    tables: Sequence[Table] = (),
+    pictures: Sequence[Picture] = (),
+    differences: Sequence[str] = (),
+    caveats: Sequence[str] = (),
+    command: str | None = None,
+) -> pathlib.Path:
+    """Writes `report.html` and then `result.json`.
+
+    Args:
+      workdir: the folder, as `prepare_workdir` made it.
+      experiment: the module's name, `gmi` for `python -m experiments.gmi`.
+      title: of the page.
+      attacked: a sentence or two: which model, of whose data.
+      knowledge: what the adversary has, and what it has not.
+      flags: every flag of the run, by name.
+      seconds: of `compile` and `run`.
+      n: examples attacked.
+      metrics: name, of `METRICS` or such a name with a `/variant`, to line.
+      baseline: which adversary without a target the baseline column shows.
+      tables: further ones.
+      pictures: PNG files, put into the page.
+      differences: from the paper's set-up, one a line.
+      caveats: one a line.
+      command: that makes the result again; by default it is made from the flags.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      ValueError: a name is not in `METRICS`, a number is not finite, or `seconds` lacks
+        an entry. Nothing is written then.
+      OSError: the disk is full; the message says what was not written.
+    """
+    workdir = pathlib.Path(workdir)
+    if command is None:
+        words = [f"--{k}={x}" for k, x in flags.items() if x is not None]
+        command = shlex.join(["python", "-m", f"experiments.{experiment}", *words])
+    result = {
+        "experiment": experiment,
+        "flags": dict(flags),
+        "commit": commit(),
+        "versions": versions(),
+        "device": device(),
+        "seconds": _seconds(seconds),
+        "n": n,
+        "metrics": {name: _entry(name, line) for name, line in metrics.items()},
+    }
+    try:
+        text = json.dumps(result, indent=2, allow_nan=False, default=_plain)
+    except ValueError as error:
+        raise ValueError(
+            f"flags or n hold a number that is not finite: {n}, {flags}"
+        ) from error
+
+    sections = [
+        _section(
+            "What was attacked, and with which knowledge",
+            _facts({"Attacked": attacked, "The adversary has": knowledge}),
+        ),
+        _section("What was recovered", _results(metrics, baseline)),
+        *(_section(table.caption, _table(table)) for table in tables),
+        _section("Figures", "".join(_picture(p) for p in pictures)),
+        _section(
+            "Beside the paper", _list(differences), "Its set-up differs from ours:"
+        ),
+        _section("Caveats", _list([*_failures(metrics), *caveats])),
+        _section("How to make it again", _reproduce(result, command)),
+    ]
+    page = _PAGE.format(
+        style=_STYLE,
+        title=html.escape(title),
+        kicker=html.escape(f"mijax, experiments.{experiment}"),
+        body="".join(sections),
+    )
+    _replace(workdir / "report.html", page)
+    _replace(workdir / "result.json", text + "\n")
+    return workdir / "report.html"
+
+
+def commit() -> str | None:
+    """The checkout's commit, with `-dirty` after uncommitted changes, if it has one."""
+    root = pathlib.Path(__file__).resolve().parents[1]
+
+    def git(*words):
+        return subprocess.run(
+            ["git", *words], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        if pathlib.Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of python and of the packages that decide a result's bits."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("mijax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def device() -> str:
+    """The devices that computed, as `8 x NVIDIA H100` or `1 x cpu (2 cores)`."""
+    devices = jax.devices()
+    text = f"{len(devices)} x {devices[0].device_kind}"
+    if devices[0].platform == "cpu":
+        affinity = getattr(os, "sched_getaffinity", None)
+        cores = len(affinity(0)) if affinity else os.cpu_count()
+        text += f" ({cores} {'core' if cores == 1 else 'cores'})"
+    return text
+
+
+def _entry(name: str, line: Metric) -> dict[str, float | int | None]:
+    stem, slash, variant = name.partition("/")
+    if stem not in METRICS or (slash and not variant):
+        raise ValueError(
+            f"{name!r} is no metric's name: use one of {', '.join(METRICS)}, or one "
+            "with a variant after a slash, as top1/gmi_logit"
+        )
+    entry = dataclasses.asdict(line)
+    del entry["failed"]
+    for field, number in entry.items():
+        if number is not None and not math.isfinite(number):
+            raise ValueError(
+                f"{field} of {name} is {number}: a metric that cannot be computed is "
+                "left out, and a caveat says why"
+            )
+    return {k: x if x is None else _plain(x) for k, x in entry.items()}
+
+
+def _seconds(seconds: Mapping[str, float]) -> dict[str, float]:
+    if set(seconds) != {"compile", "run"}:
+        raise ValueError(f"seconds has {sorted(seconds)}: give compile and run")
+    if not all(math.isfinite(x) and x >= 0 for x in seconds.values()):
+        raise ValueError(f"seconds are {dict(seconds)}: give finite times")
+    return {name: float(seconds[name]) for name in ("compile", "run")}
+
+
+def _plain(value):
+    """Numbers of numpy and JAX as Python's, paths as text."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return np.asarray(value).item()
+
+
+def _replace(path: pathlib.Path, text: str):
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            error.errno, f"{error.strerror}; {path.name} is not written", str(path)
+        ) from error
+
+
+def _section(heading: str, body: str, introduction: str = "") -> str:
+    if not body:
+        return ""
+    lead = f"<p>{html.escape(introduction)}</p>" if introduction else ""
+    return f"<section><h2>{html.escape(heading)}</h2>{lead}{body}</section>\n"
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    entries = (
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>"
+        for name, text in facts.items()
+    )
+    return f"<dl>{''.join(entries)}</dl>"
+
+
+def _list(items: Sequence[str]) -> str:
+    entries = "".join(f"<li>{html.escape(item)}</li>" for item in items)
+    return f"<ul>{entries}</ul>" if entries else ""
+
+
+def _failures(metrics: Mapping[str, Metric]) -> list[str]:
+    return [
+        f"{name}: {line.failed} of {line.n} attempts gave no finite value and count as "
+        "failures."
+        for name, line in metrics.items()
+        if line.failed
+    ]
+
+
+def _results(metrics: Mapping[str, Metric], baseline: str) -> str:
+    groups: dict[str, list[tuple[str, Metric]]] = {}
+    for name, line in metrics.items():
+        stem, _, variant = name.partition("/")
+        groups.setdefault(stem, []).append((variant, line))
+
+    lines = []
+    for stem, members in groups.items():
+        decimals = _decimals(
+            x
+            for _, line in members
+            for x in (line.value, line.low, line.high, line.baseline, line.paper)
+        )
+        for variant, line in members:
+            numbers = (line.value, line.low, line.high, line.n, line.baseline)
+            cells = [_number(x, decimals) for x in numbers]
+            cells += [_number(line.leakage, 2), _number(line.paper, decimals)]
+            lines.append((stem, variant, len(members), cells))
+    if not lines:
+        return ""
+
+    columns = zip(*(cells for *_, cells in lines), strict=True)
+    aligned = list(zip(*(_align(column) for column in columns), strict=True))
+    body, seen = [], None
+    for (stem, variant, size, _), cells in zip(lines, aligned, strict=True):
+        head = ""
+        if stem != seen:
+            head = (
+                f'<th scope="rowgroup" rowspan="{size}">{stem}'
+                f"<small>{html.escape(METRICS[stem])}</small></th>"
+            )
+        row = "".join(cells)
+        start = ' class="group"' if stem != seen else ""
+        body.append(f"<tr{start}>{head}<td>{html.escape(variant)}</td>{row}</tr>")
+        seen = stem
+    note = f'<p class="note">Baseline: {html.escape(baseline)}</p>' if baseline else ""
+    return (
+        '<table class="results"><thead><tr><th>metric</th><th>variant</th>'
+        '<th class="n">value</th><th class="span" colspan="2">95 % interval</th>'
+        '<th class="n">n</th><th class="n">baseline</th><th class="n">leakage</th>'
+        f'<th class="n">paper</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
+        '<p class="note">Leakage = (value − baseline) / (perfect − baseline): 0 is '
+        f"what the same adversary achieves without the target.</p>{note}"
+    )
+
+
+def _table(table: Table) -> str:
+    if any(len(row) != len(table.columns) for row in table.rows):
+        raise ValueError(f"rows of {table.caption!r} do not have {table.columns}")
+    heads, columns = [], []
+    for index, name in enumerate(table.columns):
+        column = [row[index] for row in table.rows]
+        numbers = [x for x in column if not isinstance(x, str) and x is not None]
+        numeric = len(numbers) > 0 and not any(isinstance(x, str) for x in column)
+        if numeric:
+            decimals = _decimals(numbers)
+            columns.append(_align([_number(x, decimals) for x in column]))
+        else:
+            columns.append([f"<td>{html.escape(str(x or ''))}</td>" for x in column])
+        kind = ' class="n"' if numeric else ""
+        heads.append(f"<th{kind}>{html.escape(name)}</th>")
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True))
+    return (
+        f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _decimals(numbers) -> int:
+    """How many decimals show the largest of the numbers with three digits or four."""
+    largest = max((abs(x) for x in numbers if x is not None), default=0)
+    if 0 < largest < 0.1:
+        return min(2 - math.floor(math.log10(largest)), 8)
+    return 3 if largest < 2 else 2 if largest < 100 else 1
+
+
+def _number(x, decimals: int) -> str:
+    if x is None:
+        return ""
+    if isinstance(x, int | np.integer):
+        return f"{x}".replace("-", "−")
+    if x != 0 and abs(x) < 0.5 * 10**-decimals:
+        return f"{x:.1e}".replace("-", "−")
+    return f"{x:.{decimals}f}".replace("-", "−")
+
+
+def _align(column: Sequence[str]) -> list[str]:
+    """Cells with unseen digits after the shorter numbers, so that points line up."""
+    tails = [text.partition(".")[1] + text.partition(".")[2] for text in column]
+    longest = max((t for t in tails if "e" not in t), key=len, default="")
+    cells = []
+    for text, tail in zip(column, tails, strict=True):
+        missing = longest[len(tail) :] if text and "e" not in tail else ""
+        unseen = f'<span class="unseen">{missing}</span>' if missing else ""
+        cells.append(f'<td class="n">{text}{unseen}</td>')
+    return cells
+
+
+def _picture(picture: Picture) -> str:
+    data = pathlib.Path(picture.path).read_bytes()
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError(f"{picture.path} is not a PNG file")
+    width, height = struct.unpack(">II", data[16:24])
+    caption = html.escape(picture.caption)
+    return (
+        f'<figure><img width="{width}" height="{height}" alt="{caption}" '
+        f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _reproduce(result: Mapping[str, Any], command: str) -> str:
+    seconds = result["seconds"]
+    known = (f"{name} {x}" for name, x in result["versions"].items() if x)
+    facts = {
+        "Commit": result["commit"] or "unknown: not run from a git checkout",
+        "Versions": ", ".join(known),
+        "Device": result["device"],
+        "Seconds": f"{seconds['compile']:.1f} to compile, {seconds['run']:.1f} to run",
+    }
+    return f"<pre>{html.escape(command)}</pre>{_facts(facts)}"
+
+
+_STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 48px 32px 72px; max-width: 1224px; background: #fff;
+  color: #1c1c1c; font: 16px/1.55 "Source Serif 4", Charter, "Bitstream Charter",
+  Georgia, "DejaVu Serif", serif; }
+.kicker, dt, th, td, figcaption, .note { font-family: "Source Sans 3", "Segoe UI",
+  "Helvetica Neue", "Liberation Sans", Arial, sans-serif; }
+.kicker { margin: 0; color: #666; font-size: 14px; }
+h1 { margin: 4px 0 32px; font-size: 32px; line-height: 1.2; font-weight: 600;
+  max-width: 30em; }
+h2 { margin: 44px 0 14px; font-size: 20px; line-height: 1.3; font-weight: 600; }
+p, ul { max-width: 44em; margin: 0 0 12px; }
+ul { padding-left: 1.2em; }
+li { margin-bottom: 4px; }
+dl { display: grid; grid-template-columns: 10em minmax(0, 44em); gap: 8px 20px;
+  margin: 0; }
+dt { color: #666; font-size: 14px; line-height: 1.77; }
+dd { margin: 0; overflow-wrap: anywhere; }
+table { border-collapse: collapse; font-size: 14px; line-height: 1.4;
+  font-variant-numeric: tabular-nums; border-bottom: 1px solid #1c1c1c; }
+th, td { padding: 5px 12px; text-align: left; vertical-align: top; }
+th:first-child, td:first-child { padding-left: 0; }
+th { font-weight: 600; }
+thead th { border-top: 1px solid #1c1c1c; border-bottom: 1px solid #1c1c1c;
+  white-space: nowrap; vertical-align: bottom; }
+th.n, td.n { text-align: right; white-space: nowrap; }
+th.span { text-align: center; }
+.results { width: 100%; }
+.results .group > * { border-top: 1px solid #ddd; }
+.results tbody tr:first-child > * { border-top: 0; }
+.results tbody th { width: 19em; padding-left: 0; }
+.results tr:not(.group) td:first-child { padding-left: 12px; }
+small { display: block; color: #666; font-size: 12.5px; font-weight: 400; }
+.unseen { visibility: hidden; }
+.note { margin: 10px 0 0; color: #555; font-size: 13.5px; }
+figure { margin: 0 0 32px; break-inside: avoid; }
+img { display: block; max-width: 100%; height: auto; }
+figcaption { max-width: 50em; margin-top: 8px; color: #444; font-size: 14px; }
+pre { margin: 0 0 16px; padding: 12px 16px; background: #f5f5f3; font-size: 13.5px;
+  line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere; }
+tr, li { break-inside: avoid; }
+h2 { break-after: avoid; }
+@media print { @page { margin: 16mm; } body { padding: 0; font-size: 10.5pt; }
+  table { font-size: 8.5pt; } th, td { padding: 3px 6px; }
+  .results tbody th { width: 13em; padding-left: 0; } small { font-size: 7.5pt; }
+  .results tr:not(.group) td:first-child { padding-left: 6px; }
+  h1 { font-size: 20pt; } h2 { font-size: 13pt; margin-top: 28px; } }
+"""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<p class="kicker">{kicker}</p>
+<h1>{title}</h1>
+{body}</body>
+</html>
+"""

@@ -1,0 +1,1 @@
+"""mijax: model-inversion attacks and defenses on one footing."""

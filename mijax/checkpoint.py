@@ -1,0 +1,118 @@
+"""Checkpoints of pytrees (Orbax): a killed run continues in the same bits.
+
+A step is written to a temporary folder that is renamed when whole, so a kill leaves
+the last whole one. What is restored is checked against the tree that is expected:
+another architecture is refused by name.
+"""
+
+import os
+import pathlib
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+Tree = TypeVar("Tree")
+
+
+def _describe(tree: Any) -> dict[str, str]:
+    return {
+        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _leaves(tree: Any) -> dict[str, np.ndarray]:
+    # Numbered, flat and NumPy: independent of devices and of the tree's classes.
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def save(folder: str | os.PathLike[str], step: int, tree: Any) -> None:
+    """Writes `tree` as step `step` under `folder`, and keeps the last two steps.
+
+    Raises:
+      ValueError: if it cannot be written (a full disk, no permission).
+    """
+    path = pathlib.Path(folder).absolute()
+    try:
+        with _manager(path) as manager:
+            manager.save(
+                step,
+                args=ocp.args.Composite(
+                    tree=ocp.args.StandardSave(_leaves(tree)),
+                    about=ocp.args.JsonSave(_describe(tree)),
+                ),
+            )
+            manager.wait_until_finished()
+    except OSError as error:
+        raise ValueError(
+            f"Cannot write a checkpoint to {path}: {error}. Earlier steps are intact; "
+            "free some space or choose another --workdir."
+        ) from error
+
+
+def latest(folder: str | os.PathLike[str]) -> int | None:
+    """Returns the last whole step under `folder`, or None."""
+    path = pathlib.Path(folder).absolute()
+    if not path.is_dir():
+        return None
+    steps = [int(p.name) for p in path.iterdir() if p.name.isdigit()]
+    return max(steps, default=None)
+
+
+def restore(folder: str | os.PathLike[str], step: int, like: Tree) -> Tree:
+    """Reads step `step` into the structure, shapes and types of `like`.
+
+    Raises:
+      ValueError: if the checkpoint is of another architecture, or damaged.
+    """
+    path = pathlib.Path(folder).absolute()
+    remedy = f"remove {path / str(step)} to go back a step, or {path} to start over"
+    try:
+        with _manager(path) as manager:
+            about = manager.restore(
+                step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
+            )["about"]
+            expected = _describe(like)
+            if about != expected:
+                raise _Mismatch(_difference(about, expected))
+            read = manager.restore(
+                step,
+                args=ocp.args.Composite(tree=ocp.args.StandardRestore(_leaves(like))),
+            )["tree"]
+    except _Mismatch as error:
+        raise ValueError(
+            f"The checkpoint {path / str(step)} is of another architecture: {error}. "
+            "Give the flags that it was made with, or another --workdir."
+        ) from None
+    except Exception as error:  # Orbax raises many types for a damaged file.
+        raise ValueError(
+            f"The checkpoint {path / str(step)} cannot be read "
+            f"({type(error).__name__}: {str(error)[:200]}): {remedy}."
+        ) from error
+    leaves = [jax.numpy.asarray(read[str(i)]) for i in range(len(read))]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+class _Mismatch(Exception):
+    """The checkpoint's tree is not the expected one."""
+
+
+def _difference(found: dict[str, str], expected: dict[str, str]) -> str:
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            return (
+                f"{name} is {found.get(name, 'absent')} there and "
+                f"{expected.get(name, 'absent')} here"
+            )
+    return "the same entries in another order"
+
+
+def _manager(path: pathlib.Path) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
+        path,
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=2, enable_async_checkpointing=False
+        ),
+    )

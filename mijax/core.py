@@ -1,0 +1,251 @@
+"""The vocabulary that everything else is written in: pytrees, targets, results.
+
+Letters: B batch, V victims, R restarts, K classes, F features; images are
+`[H, W, C]` in [0, 1].
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen, nnx
+from jax import Array
+
+T = TypeVar("T")
+
+
+def static(**options: Any) -> Any:
+    """Declares a field of a `pytree` that is structure (a function, a size)."""
+    return dataclasses.field(metadata={"static": True}, **options)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
+def pytree(cls: type[T]) -> type[T]:
+    """Makes a class a frozen dataclass whose fields, but for `static` ones, are leaves."""
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+def known(value: Any) -> np.ndarray | None:
+    """Returns the numbers of an array, or None inside a trace, where there are none."""
+    if isinstance(value, jax.core.Tracer) or not hasattr(value, "dtype"):
+        return None
+    if not isinstance(value, np.ndarray | np.generic | jax.Array):
+        return None
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return None
+    return np.asarray(value)
+
+
+class Prediction(NamedTuple):
+    """What a classifier says of a batch.
+
+    Attributes:
+      logits: unnormalized log-probabilities, `[B, K]`.
+      features: the penultimate layer, which `logits` are affine in, `[B, F]`; None
+        where the model does not tell.
+    """
+
+    logits: Array
+    features: Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Linen:
+    """Calls a Linen module; equal modules are one static function to `jit`."""
+
+    module: linen.Module
+
+    def __call__(self, variables: Any, x: Array) -> Any:
+        return self.module.apply(variables, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nnx:
+    """Calls an NNX module that was split into its graph and its state."""
+
+    graph: nnx.GraphDef
+
+    def __call__(self, state: Any, x: Array) -> Any:
+        return nnx.merge(self.graph, state)(x)
+
+
+@pytree
+class Target:
+    """A model under attack: a pure function, its parameters, and its sizes.
+
+    Make one with `from_function`, `from_linen` or `from_nnx`.
+
+    Attributes:
+      params: whatever `function` takes first.
+      function: `(params, x [B, *shape]) -> logits [B, K]` or a `Prediction`.
+      shape: of one example.
+      num_classes: K.
+    """
+
+    params: Any
+    function: Callable[[Any, Array], Any] = static()
+    shape: tuple[int, ...] = static()
+    num_classes: int = static()
+
+    @classmethod
+    def from_function(
+        cls, function: Callable[[Any, Array], Any], params: Any, shape: tuple[int, ...]
+    ) -> "Target":
+        """Makes a target of any `f(params, x [B, *shape])`.
+
+        Bind `function` once: `jit` compiles again for each new function object.
+
+        Raises:
+          ValueError: if the function does not map `[B, *shape]` to `[B, K]`.
+        """
+        x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+        try:
+            output = jax.eval_shape(function, params, x)
+        except Exception as error:
+            raise ValueError(
+                f"The model does not accept images of shape {shape}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        logits = output.logits if isinstance(output, Prediction) else output
+        logits_shape = getattr(logits, "shape", None)
+        if logits_shape is None or len(logits_shape) != 2 or logits_shape[0] != 2:
+            raise ValueError(
+                f"The model returns {output} for 2 images: it must return logits "
+                "[2, num_classes] or a mijax.core.Prediction."
+            )
+        return cls(params, function, tuple(shape), logits_shape[1])
+
+    @classmethod
+    def from_linen(
+        cls, module: linen.Module, variables: Any, shape: tuple[int, ...]
+    ) -> "Target":
+        """Makes a target of a Flax Linen module and its variables."""
+        return cls.from_function(_Linen(module), variables, shape)
+
+    @classmethod
+    def from_nnx(cls, module: nnx.Module, shape: tuple[int, ...]) -> "Target":
+        """Makes a target of a Flax NNX module, as it stands.
+
+        Call `module.eval()` first if it holds dropout or batch normalization.
+        """
+        graph, state = nnx.split(module)
+        return cls.from_function(_Nnx(graph), state, shape)
+
+    def predict(self, x: Array) -> Prediction:
+        """Returns the model's prediction of images `[B, *shape]`.
+
+        Raises:
+          ValueError: if the images are of another shape.
+        """
+        if x.shape[1:] != self.shape:
+            raise ValueError(
+                f"Images are {x.shape[1:]} but the target takes {self.shape}: resize "
+                "or convert them first."
+            )
+        output = self.function(self.params, x)
+        return output if isinstance(output, Prediction) else Prediction(output)
+
+
+@pytree
+class Prior:
+    """A generator of images from public data, and the critic it was trained with.
+
+    Attributes:
+      generator: the parameters of `generate`.
+      critic: the parameters of `criticize`.
+      generate: `(generator, z [B, Z]) -> images [B, H, W, C]`.
+      criticize: `(critic, images) -> [B]`, higher where more like public data.
+      latent_size: Z.
+      shape: of one image.
+    """
+
+    generator: Any
+    critic: Any
+    generate: Callable[[Any, Array], Any] = static()
+    criticize: Callable[[Any, Array], Any] = static()
+    latent_size: int = static()
+    shape: tuple[int, ...] = static()
+
+    @classmethod
+    def from_linen(
+        cls,
+        generator: linen.Module,
+        generator_variables: Any,
+        critic: linen.Module,
+        critic_variables: Any,
+        latent_size: int,
+    ) -> "Prior":
+        """Makes a prior of two Linen modules and their variables."""
+        z = jax.ShapeDtypeStruct((2, latent_size), jnp.float32)
+        images = jax.eval_shape(_Linen(generator), generator_variables, z)
+        return cls(
+            generator_variables,
+            critic_variables,
+            _Linen(generator),
+            _Linen(critic),
+            latent_size,
+            images.shape[1:],
+        )
+
+    def images(self, z: Array) -> Array:
+        """Generates `[B, H, W, C]` from latents `[B, Z]`."""
+        return self.generate(self.generator, z)
+
+    def realism(self, x: Array) -> Array:
+        """Returns the critic's score of images, `[B]`."""
+        return self.criticize(self.critic, x)
+
+
+@pytree
+class Glimpse:
+    """What is seen of a victim's private image: blurred, or a part of it.
+
+    Attributes:
+      image: what is seen, `[V, H, W, C]`.
+      see: `images [B, H, W, C] -> what would be seen of them`; a pytree, such as a
+        `jax.tree_util.Partial` of a function and its mask.
+    """
+
+    image: Array
+    see: Callable[[Array], Array]
+
+
+@pytree
+class Reconstruction:
+    """What an attack recovered.
+
+    Attributes:
+      x: the chosen reconstruction of each victim, `[V, H, W, C]`.
+      loss: the attack's own objective there, `[V]`; restarts are chosen by it.
+      candidates: all restarts, `[V, R, H, W, C]`.
+      losses: their objectives, `[V, R]`.
+      trace: the objective by iteration, `[steps + 1, V, R]`.
+      queries: how many examples a black box was asked about; 0 for a white box.
+    """
+
+    x: Array
+    loss: Array
+    candidates: Array
+    losses: Array
+    trace: Array
+    queries: Array
+
+
+def choose(
+    candidates: Array, losses: Array, trace: Array, queries: Array | int = 0
+) -> Reconstruction:
+    """Chooses each victim's restart by the attack's own loss; NaN cannot win."""
+    finite = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+    best = jnp.argmin(finite, axis=1)
+    rows = jnp.arange(losses.shape[0])
+    return Reconstruction(
+        x=candidates[rows, best],
+        loss=losses[rows, best],
+        candidates=candidates,
+        losses=losses,
+        trace=trace,
+        queries=jnp.asarray(queries, jnp.int32),
+    )

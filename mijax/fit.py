@@ -1,0 +1,160 @@
+"""Minibatch training as one `scan`: targets, evaluators, generators, decoders.
+
+`fit` runs any `step`; `supervised` is the step of a classifier. Step `t` depends on
+`t`, the key and the state alone, so training in chunks, with a checkpoint between,
+ends in the same bits as training in one go; `jax.vmap(fit, ...)` trains many models.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax import Array, lax
+
+from mijax.core import Prediction, pytree
+
+State = TypeVar("State")
+Batch = Any
+Step = Callable[[Array, State, Batch], tuple[State, dict[str, Array]]]
+
+
+def fit(
+    key: Array,
+    state: State,
+    step: Step[State],
+    data: Any,
+    *,
+    batch_size: int,
+    steps: int,
+    first: int | Array = 0,
+) -> tuple[State, dict[str, Array]]:
+    """Runs `steps` steps over minibatches, each epoch in a new order.
+
+    Args:
+      key: the key of the whole training, the same for all of its chunks.
+      state: what `step` carries.
+      step: `(key, state, batch) -> (state, metrics)`.
+      data: a pytree of arrays `[N, ...]`; a batch is that tree with `[batch_size, ...]`.
+      batch_size: examples a step; the last, incomplete batch of an epoch is dropped.
+      steps: how many steps to run.
+      first: the number of steps already done.
+
+    Returns:
+      The state after the last step, and the metrics stacked, `[steps, ...]`.
+
+    Raises:
+      ValueError: if there are fewer examples than `batch_size`.
+    """
+    number = jax.tree.leaves(data)[0].shape[0]
+    if batch_size < 1 or number < batch_size:
+        raise ValueError(
+            f"batch_size is {batch_size} but there are {number} examples: "
+            "choose a batch size between 1 and that."
+        )
+    if steps < 0:
+        raise ValueError(f"steps is {steps}: it must be 0 or more.")
+    batches = number // batch_size
+    order_key, step_key = jax.random.split(key)
+
+    def body(state: State, t: Array) -> tuple[State, dict[str, Array]]:
+        epoch, position = t // batches, t % batches
+        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), number)
+        chosen = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
+        batch = jax.tree.map(lambda leaf: leaf[chosen], data)
+        return step(jax.random.fold_in(step_key, t), state, batch)
+
+    return lax.scan(body, state, first + jnp.arange(steps))
+
+
+@pytree
+class Learner:
+    """A classifier in training.
+
+    Attributes:
+      variables: what the Linen module takes: `params`, and `batch_stats` if it has any.
+      optimizer: the optimizer's state, of `params`.
+    """
+
+    variables: Any
+    optimizer: Any
+
+
+def cross_entropy(prediction: Prediction, labels: Array) -> Array:
+    """Cross-entropy of each example, `[B]`."""
+    return optax.softmax_cross_entropy_with_integer_labels(prediction.logits, labels)
+
+
+def learner(
+    key: Array,
+    module: nn.Module,
+    shape: tuple[int, ...],
+    optimizer: optax.GradientTransformation,
+) -> Learner:
+    """Initializes a Linen classifier of images of `shape`. The key is consumed."""
+    variables = module.init(key, jnp.zeros((1, *shape)))
+    return Learner(variables, optimizer.init(variables["params"]))
+
+
+def supervised(
+    module: nn.Module,
+    optimizer: optax.GradientTransformation,
+    objective: Callable[[Prediction, Array], Array] = cross_entropy,
+    augment: Callable[[Array, Array], Array] | None = None,
+) -> Step[Learner]:
+    """Returns the step of a classifier; its batch is `(images, labels)`.
+
+    Args:
+      module: called as `module.apply(variables, x, train=True) -> Prediction`.
+      optimizer: of the parameters.
+      objective: `(prediction, labels [B]) -> losses [B]`; where a defense acts.
+      augment: `(key, images [B, H, W, C]) -> images`.
+    """
+
+    def step(key: Array, state: Learner, batch: Any) -> tuple[Learner, Any]:
+        images, labels = batch
+        if augment is not None:
+            images = augment(key, images)
+        fixed = {k: v for k, v in state.variables.items() if k != "params"}
+
+        def loss(params: Any) -> tuple[Array, Any]:
+            prediction, changed = module.apply(
+                {"params": params, **fixed}, images, train=True, mutable=list(fixed)
+            )
+            hits = jnp.argmax(prediction.logits, -1) == labels
+            return jnp.mean(objective(prediction, labels)), (changed, jnp.mean(hits))
+
+        params = state.variables["params"]
+        (value, (changed, accuracy)), gradients = jax.value_and_grad(
+            loss, has_aux=True
+        )(params)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)
+        variables = {"params": optax.apply_updates(params, updates), **changed}
+        metrics = {"loss": value, "accuracy": accuracy}
+        return Learner(variables, optimizer_state), metrics
+
+    return step
+
+
+def shift_and_mirror(reach: int = 3, mirror: bool = True) -> Callable[..., Array]:
+    """Returns an augmentation: shifts of up to `reach` pixels, and a mirror at random."""
+
+    def augment(key: Array, images: Array) -> Array:
+        mirror_key, shift_key = jax.random.split(key)
+        batch, height, width, _ = images.shape
+        if mirror:
+            flip = jax.random.bernoulli(mirror_key, shape=(batch, 1, 1, 1))
+            images = jnp.where(flip, images[:, :, ::-1], images)
+        pads = ((0, 0), (reach, reach), (reach, reach), (0, 0))
+        padded = jnp.pad(images, pads, mode="edge")
+        corners = jax.random.randint(shift_key, (batch, 2), 0, 2 * reach + 1)
+
+        def crop(image: Array, corner: Array) -> Array:
+            start = corner[0], corner[1], 0
+            return lax.dynamic_slice(image, start, (height, width, image.shape[2]))
+
+        return jax.vmap(crop)(padded, corners)
+
+    return augment

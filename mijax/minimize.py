@@ -1,0 +1,234 @@
+"""Search, written once: gradient descent and ask/tell evolution as one `scan` each.
+
+Both search many independent problems at a time: an objective returns one loss a
+problem, `[*N]`, and every leaf of what is searched starts with those axes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from mijax.core import pytree
+
+Objective = Callable[[Array, Any], Array]
+Slope = Callable[[Array, Any, Any], tuple[Array, Any, Any]]
+
+
+@pytree
+class Found:
+    """What a search found.
+
+    Attributes:
+      best: the best iterate of each problem, leaves `[*N, ...]`.
+      loss: the loss of that same iterate, `[*N]`.
+      last: the last iterate.
+      trace: the loss by iteration, `[steps + 1, *N]`; not finite where it was not.
+      carried: what the slope carried at the end.
+    """
+
+    best: Any
+    loss: Array
+    last: Any
+    trace: Array
+    carried: Any
+
+
+def gradient_of(objective: Objective) -> Slope:
+    """Returns the slope of a differentiable `(key, x) -> losses [*N]`."""
+
+    def slope(key: Array, x: Any, carried: Any) -> tuple[Array, Any, Any]:
+        def total(x: Any) -> tuple[Array, Array]:
+            losses = objective(key, x)
+            return jnp.sum(losses), losses
+
+        gradients, losses = jax.grad(total, has_aux=True)(x)
+        return losses, gradients, carried
+
+    return slope
+
+
+def central_differences(
+    objective: Callable[[Array, Any], tuple[Array, Any]], step: float | Array
+) -> Slope:
+    """Returns the slope of a black box, from `2 D + 1` evaluations a problem.
+
+    Args:
+      objective: `(x [M, D], carried) -> (losses [M], carried)`, asked about `M = N`
+        points, then about `M = N * 2 D`, those of a problem next to each other; it
+        need not be differentiable. What it carries counts its queries.
+      step: the distance to either side.
+    """
+
+    def slope(key: Array, x: Array, carried: Any) -> tuple[Array, Array, Any]:
+        del key  # Differences are deterministic.
+        problems, dimensions = x.shape
+        losses, carried = objective(x, carried)
+        directions = step * jnp.eye(dimensions, dtype=x.dtype)
+        around = jnp.stack([x[:, None] + directions, x[:, None] - directions], axis=1)
+        sides, carried = objective(around.reshape(-1, dimensions), carried)
+        sides = sides.reshape(problems, 2, dimensions)
+        return losses, (sides[:, 0] - sides[:, 1]) / (2 * step), carried
+
+    return slope
+
+
+def descend(
+    key: Array,
+    slope: Slope,
+    x: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int,
+    project: Callable[[Any], Any] | None = None,
+    carried: Any = None,
+) -> Found:
+    """Descends from `x`; keeps the best iterate with the loss of that same iterate.
+
+    Args:
+      key: split over the iterations; the key is consumed.
+      slope: `(key, x, carried) -> (losses [*N], gradients, carried)`, such as
+        `gradient_of(objective)`.
+      x: where to start, leaves `[*N, ...]`.
+      optimizer: any optax transformation. It sees all problems as one tree: keep to
+        elementwise ones, such as SGD or Adam, or problems will not be independent.
+      steps: how many.
+      project: applied to each new iterate, and to no other.
+      carried: the first value of what the slope carries.
+
+    Raises:
+      ValueError: if `steps` is negative.
+    """
+    if steps < 0:
+        raise ValueError(f"steps is {steps}: it must be 0 or more.")
+
+    def keep(best: Any, least: Array, x: Any, losses: Array) -> tuple[Any, Array]:
+        better = losses < least  # False for NaN: it cannot win.
+
+        def select(old: Array, new: Array) -> Array:
+            axes = tuple(range(better.ndim, new.ndim))
+            return jnp.where(jnp.expand_dims(better, axes), new, old)
+
+        return jax.tree.map(select, best, x), jnp.where(better, losses, least)
+
+    def body(state: Any, key: Array) -> tuple[Any, Array]:
+        x, optimizer_state, best, least, carried = state
+        losses, gradients, carried = slope(key, x, carried)
+        best, least = keep(best, least, x, losses)
+        updates, optimizer_state = optimizer.update(gradients, optimizer_state, x)
+        x = optax.apply_updates(x, updates)
+        if project is not None:
+            x = project(x)
+        return (x, optimizer_state, best, least, carried), losses
+
+    keys = jax.random.split(key, steps + 1)
+    losses, _, _ = jax.eval_shape(slope, keys[0], x, carried)
+    least = jnp.full(losses.shape, jnp.inf, losses.dtype)
+    state = (x, optimizer.init(x), x, least, carried)
+    (x, _, best, least, carried), trace = lax.scan(body, state, keys[:-1])
+    losses, _, carried = slope(keys[-1], x, carried)
+    best, least = keep(best, least, x, losses)
+    return Found(best, least, x, jnp.concatenate([trace, losses[None]]), carried)
+
+
+class Strategy(NamedTuple):
+    """An ask/tell search for one problem.
+
+    Attributes:
+      init: `x [D] -> state`.
+      ask: `(key, state) -> population [P, D]`.
+      tell: `(state, population [P, D], losses [P]) -> state`; a failed evaluation
+        arrives as infinity.
+    """
+
+    init: Callable[[Array], Any]
+    ask: Callable[[Array, Any], Array]
+    tell: Callable[[Any, Array, Array], Any]
+
+
+def elite_gaussian(
+    population: int, elite: int, spread: float | Array, floor: float | Array = 1e-3
+) -> Strategy:
+    """The cross-entropy method: a diagonal Gaussian, refitted to the best `elite`.
+
+    Args:
+      population: points a generation.
+      elite: how many of them the next Gaussian is fitted to.
+      spread: the first standard deviation.
+      floor: the least standard deviation.
+
+    References:
+      Rubinstein. The cross-entropy method for combinatorial and continuous
+      optimization. 1999. doi:10.1023/A:1010091220143.
+    """
+    if not 1 < elite <= population:
+        raise ValueError(f"elite is {elite}: it must be 2 to population={population}.")
+
+    def init(x: Array) -> tuple[Array, Array]:
+        return x, jnp.full_like(x, spread)
+
+    def ask(key: Array, state: tuple[Array, Array]) -> Array:
+        mean, deviation = state
+        return mean + deviation * jax.random.normal(key, (population, *mean.shape))
+
+    def tell(
+        state: tuple[Array, Array], points: Array, losses: Array
+    ) -> tuple[Array, Array]:
+        chosen = points[jnp.argsort(losses)[:elite]]
+        return jnp.mean(chosen, 0), jnp.maximum(jnp.std(chosen, 0), floor)
+
+    return Strategy(init, ask, tell)
+
+
+def evolve(
+    key: Array,
+    objective: Callable[[Array, Any], tuple[Array, Any]],
+    x: Array,
+    strategy: Strategy,
+    *,
+    generations: int,
+    carried: Any = None,
+) -> Found:
+    """Searches by evaluations alone; failed evaluations cannot win.
+
+    Args:
+      key: the key is consumed.
+      objective: `(x [N * P, D], carried) -> (losses [N * P], carried)`.
+      x: where to start, `[N, D]`.
+      strategy: how to search one problem.
+      generations: how many times to ask and tell.
+      carried: what the objective carries, such as knowledge that counts its queries.
+
+    Returns:
+      `Found` with `best` `[N, D]`; `trace` `[generations, N]` holds each
+      generation's best loss, and `last` the best of the last generation.
+
+    Raises:
+      ValueError: if `generations` is not positive.
+    """
+    if generations < 1:
+        raise ValueError(f"generations is {generations}: it must be 1 or more.")
+    problems, dimensions = x.shape
+
+    def body(state: Any, key: Array) -> tuple[Any, Array]:
+        search, best, least, _, carried = state
+        points = jax.vmap(strategy.ask)(jax.random.split(key, problems), search)
+        losses, carried = objective(points.reshape(-1, dimensions), carried)
+        losses = losses.reshape(problems, -1)
+        losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+        search = jax.vmap(strategy.tell)(search, points, losses)
+        winner = jnp.argmin(losses, 1)
+        last = points[jnp.arange(problems), winner]
+        lowest = jnp.min(losses, 1)
+        better = lowest < least
+        best = jnp.where(better[:, None], last, best)
+        return (search, best, jnp.where(better, lowest, least), last, carried), lowest
+
+    least = jnp.full((problems,), jnp.inf, x.dtype)
+    state = (jax.vmap(strategy.init)(x), x, least, x, carried)
+    keys = jax.random.split(key, generations)
+    (_, best, least, last, carried), trace = lax.scan(body, state, keys)
+    return Found(best, least, last, trace, carried)

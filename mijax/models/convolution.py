@@ -1,0 +1,439 @@
+"""Two-dimensional convolutions that are fast on every backend.
+
+Three bilinear operations, each the derivative of the other two:
+
+    forward          (x, kernel)   -> y
+    data gradient    (y, kernel)   -> x      also the transposed convolution
+    weight gradient  (x, y)        -> kernel
+
+They are closed under differentiation, so gradients of gradients (a WGAN penalty, a
+gradient-matching attack) stay inside them. On accelerators each is the plain `lax`
+convolution. XLA for CPU is fast only for forward, stride-whatever convolutions of maps
+that are larger than their kernel; inside `scan` it never rewrites the derivatives into
+that form. So on CPU the data gradient is written as `stride**2` forward convolutions
+(one per output phase) and the weight gradient as matrix products.
+
+`jax.custom_vjp` is what closes the set, so forward-mode differentiation (`jax.jvp`)
+of these operations raises; compose reverse over reverse instead.
+
+Letters: B batch, H W map, C channels in, O channels out. Maps are `[B, H, W, C]`,
+kernels `[height, width, C, O]`.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array, lax
+
+Padding = str | Sequence[tuple[int, int]]
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_FEW_CHANNELS = 8
+
+
+class Geometry(NamedTuple):
+    """What a convolution does to sizes; static and hashable."""
+
+    size: tuple[int, int]  # H, W of the forward operation's input
+    kernel: tuple[int, int]
+    stride: int
+    padding: tuple[tuple[int, int], tuple[int, int]]
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """H, W of the forward operation's output."""
+        rows, columns = (
+            (n + sum(pad) - k) // self.stride + 1
+            for n, k, pad in zip(self.size, self.kernel, self.padding, strict=True)
+        )
+        return rows, columns
+
+
+def _geometry(
+    size: Sequence[int], kernel: Sequence[int], stride: int, padding: Padding
+) -> Geometry:
+    if padding == "SAME":
+        pads = []
+        for n, k in zip(size, kernel, strict=True):
+            total = max((-(-n // stride) - 1) * stride + k - n, 0)
+            pads.append((total // 2, total - total // 2))
+    elif padding == "VALID":
+        pads = [(0, 0), (0, 0)]
+    elif isinstance(padding, str):
+        raise ValueError(f"padding is {padding!r}: use 'SAME', 'VALID' or two pairs.")
+    else:
+        pads = [(int(low), int(high)) for low, high in padding]
+    geometry = Geometry(
+        (size[0], size[1]), (kernel[0], kernel[1]), stride, (pads[0], pads[1])
+    )
+    if min(geometry.output) < 1:
+        raise ValueError(
+            f"A {kernel[0]}x{kernel[1]} kernel with padding {pads} does not fit a "
+            f"{size[0]}x{size[1]} map: pad more, or give a larger image."
+        )
+    return geometry
+
+
+def convolve(
+    x: Array, kernel: Array, stride: int = 1, padding: Padding = "SAME"
+) -> Array:
+    """Convolves `x` with `kernel` (cross-correlation, as in every network).
+
+    Args:
+      x: maps `[B, H, W, C]`.
+      kernel: `[height, width, C, O]`.
+      stride: step in both directions, in pixels.
+      padding: `"SAME"`, `"VALID"` or `((top, bottom), (left, right))`.
+
+    Returns:
+      Maps `[B, H', W', O]`.
+
+    Raises:
+      ValueError: if the channels disagree or the kernel does not fit the map.
+    """
+    if x.ndim != 4 or x.shape[3] != kernel.shape[2]:
+        raise ValueError(
+            f"Maps {x.shape} and kernel {kernel.shape} disagree: expected "
+            f"[B, H, W, {kernel.shape[2]}]."
+        )
+    geometry = _geometry(x.shape[1:3], kernel.shape[:2], stride, padding)
+    return _forward(geometry, x, kernel)
+
+
+def convolve_transpose(
+    y: Array, kernel: Array, stride: int = 1, padding: Padding = "SAME"
+) -> Array:
+    """Transposes `convolve`: from maps of its output to maps of its input.
+
+    Args:
+      y: maps `[B, H, W, O]`.
+      kernel: `[height, width, C, O]`, the kernel of the convolution transposed.
+      stride: the factor by which maps grow.
+      padding: the padding of the convolution transposed.
+
+    Returns:
+      Maps `[B, stride * H, stride * W, C]`.
+    """
+    if y.ndim != 4 or y.shape[3] != kernel.shape[3]:
+        raise ValueError(
+            f"Maps {y.shape} and kernel {kernel.shape} disagree: expected "
+            f"[B, H, W, {kernel.shape[3]}]."
+        )
+    size = y.shape[1] * stride, y.shape[2] * stride
+    geometry = _geometry(size, kernel.shape[:2], stride, padding)
+    if geometry.output != y.shape[1:3]:
+        raise ValueError(
+            f"Padding {padding} does not map {size} onto {y.shape[1:3]} with stride "
+            f"{stride}: use 'SAME'."
+        )
+    return _data_gradient(geometry, y, kernel)
+
+
+def depthwise(
+    x: Array, kernel: Array, stride: int = 1, padding: Padding = "SAME"
+) -> Array:
+    """Convolves each channel of `x` `[B, H, W, C]` with its own `[h, w, 1, C]`."""
+    geometry = _geometry(x.shape[1:3], kernel.shape[:2], stride, padding)
+
+    def by_shifts(x: Array, kernel: Array) -> Array:
+        # Elementwise sums fuse; XLA's grouped convolution on CPU is a naive loop.
+        padded = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+        return sum(
+            (
+                _shifted(geometry, padded, i, j) * kernel[i, j, 0]
+                for i in range(geometry.kernel[0])
+                for j in range(geometry.kernel[1])
+            ),
+            jnp.zeros((), x.dtype),
+        )
+
+    def by_lax(x: Array, kernel: Array) -> Array:
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride, stride),
+            geometry.padding,
+            dimension_numbers=_LAYOUT,
+            feature_group_count=x.shape[3],
+        )
+
+    return lax.platform_dependent(x, kernel, cpu=by_shifts, default=by_lax)
+
+
+# The closed set -----------------------------------------------------------------
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _forward(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    cpu = functools.partial(_forward_cpu, geometry)
+    plain = functools.partial(_plain, geometry)
+    return lax.platform_dependent(x, kernel, cpu=cpu, default=plain)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _data_gradient(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    cpu = functools.partial(_data_gradient_cpu, geometry)
+
+    def plain(y: Array, kernel: Array) -> Array:
+        x = jax.ShapeDtypeStruct(
+            (y.shape[0], *geometry.size, kernel.shape[2]), y.dtype
+        )
+        (gradient,) = jax.linear_transpose(
+            lambda x: _plain(geometry, x, kernel), x
+        )(y)
+        return gradient
+
+    return lax.platform_dependent(y, kernel, cpu=cpu, default=plain)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _weight_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
+    cpu = functools.partial(_weight_gradient_cpu, geometry)
+
+    def plain(x: Array, y: Array) -> Array:
+        kernel = jax.ShapeDtypeStruct(
+            (*geometry.kernel, x.shape[3], y.shape[3]), x.dtype
+        )
+        (gradient,) = jax.linear_transpose(
+            lambda kernel: _plain(geometry, x, kernel), kernel
+        )(y)
+        return gradient
+
+    return lax.platform_dependent(x, y, cpu=cpu, default=plain)
+
+
+_forward.defvjp(
+    lambda geometry, x, kernel: (_forward(geometry, x, kernel), (x, kernel)),
+    lambda geometry, saved, y: (
+        _data_gradient(geometry, y, saved[1]),
+        _weight_gradient(geometry, saved[0], y),
+    ),
+)
+_data_gradient.defvjp(
+    lambda geometry, y, kernel: (_data_gradient(geometry, y, kernel), (y, kernel)),
+    lambda geometry, saved, x: (
+        _forward(geometry, x, saved[1]),
+        _weight_gradient(geometry, x, saved[0]),
+    ),
+)
+_weight_gradient.defvjp(
+    lambda geometry, x, y: (_weight_gradient(geometry, x, y), (x, y)),
+    lambda geometry, saved, kernel: (
+        _data_gradient(geometry, saved[1], kernel),
+        _forward(geometry, saved[0], kernel),
+    ),
+)
+
+
+def _plain(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    stride = (geometry.stride, geometry.stride)
+    return lax.conv_general_dilated(
+        x, kernel, stride, geometry.padding, dimension_numbers=_LAYOUT
+    )
+
+
+# The forms that are fast on CPU ---------------------------------------------------
+
+
+def _forward_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    larger_than_map = any(
+        k > n for k, n in zip(geometry.kernel, geometry.size, strict=True)
+    )
+    if not larger_than_map:
+        return _plain(geometry, x, kernel)
+    # XLA would swap the operands and run a naive loop; a product of patches does not.
+    padded = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+    patches = jnp.concatenate(
+        [
+            _shifted(geometry, padded, i, j)
+            for i in range(geometry.kernel[0])
+            for j in range(geometry.kernel[1])
+        ],
+        axis=-1,
+    )
+    return patches @ kernel.reshape(-1, kernel.shape[3])
+
+
+def _data_gradient_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    stride, (rows, columns) = geometry.stride, geometry.size
+    # The barrier keeps the flipped kernel a plain operand inside loops.
+    flipped = lax.optimization_barrier(
+        jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+    )
+    if stride == 1:
+        padding = tuple(
+            (k - 1 - low, n - m + low)
+            for k, n, m, (low, _) in zip(
+                geometry.kernel,
+                geometry.size,
+                geometry.output,
+                geometry.padding,
+                strict=True,
+            )
+        )
+        return _correlate(y, flipped, padding)
+
+    # Output pixel i meets kernel tap t only where (i + low - t) is a multiple of the
+    # stride: each phase of i is a stride-1 convolution with its own taps.
+    counts = -(-rows // stride), -(-columns // stride)
+    phases = [
+        [
+            _phase(geometry, y, flipped, (i, j), counts)
+            for j in range(stride)
+        ]
+        for i in range(stride)
+    ]
+    maps = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
+    grown = (y.shape[0], counts[0] * stride, counts[1] * stride, kernel.shape[2])
+    return maps.reshape(grown)[:, :rows, :columns]
+
+
+def _phase(
+    geometry: Geometry,
+    y: Array,
+    flipped: Array,
+    offset: tuple[int, int],
+    counts: tuple[int, int],
+) -> Array:
+    """Returns the data gradient at pixels `offset + stride * q`, `[B, q, q, C]`."""
+    taps, padding = [], []
+    for axis in range(2):
+        k, low = geometry.kernel[axis], geometry.padding[axis][0]
+        first_q, phase = divmod(offset[axis] + low, geometry.stride)
+        number = len(range(phase, k, geometry.stride))
+        # Tap t of the kernel is entry k - 1 - t of the flipped one.
+        start = (k - 1 - phase) % geometry.stride
+        taps.append(slice(start, None, geometry.stride) if number else slice(0, 0))
+        before = number - 1 - first_q
+        after = counts[axis] - geometry.output[axis] - before + number - 1
+        padding.append((before, after))
+    kernel = flipped[taps[0], taps[1]]
+    if 0 in kernel.shape:
+        return jnp.zeros((y.shape[0], *counts, flipped.shape[3]), y.dtype)
+    return _correlate(y, kernel, tuple(padding))
+
+
+def _correlate(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) -> Array:
+    """A stride-1 forward convolution whose padding may be negative (a crop)."""
+    crop = [
+        slice(max(-low, 0), n - max(-high, 0))
+        for n, (low, high) in zip(x.shape[1:3], padding, strict=True)
+    ]
+    x = x[:, crop[0], crop[1]]
+    pads = [(max(low, 0), max(high, 0)) for low, high in padding]
+    return _forward_cpu(_geometry(x.shape[1:3], kernel.shape[:2], 1, pads), x, kernel)
+
+
+def _weight_gradient_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
+    height, width = geometry.kernel
+    channels = x.shape[3]
+    padded = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+    y = y.reshape(-1, y.shape[3])
+    if channels >= _FEW_CHANNELS:
+        taps = [
+            _shifted(geometry, padded, i, j).reshape(-1, channels).T @ y
+            for i in range(height)
+            for j in range(width)
+        ]
+        return jnp.stack(taps).reshape(height, width, channels, -1)
+    # Few channels make thin products: gather a kernel's row of taps before each.
+    stride, (rows, columns) = geometry.stride, geometry.output
+    gathered = jnp.concatenate(
+        [
+            padded[:, :, j : j + stride * (columns - 1) + 1 : stride]
+            for j in range(width)
+        ],
+        axis=-1,
+    )
+    taps = [
+        gathered[:, i : i + stride * (rows - 1) + 1 : stride]
+        .reshape(-1, width * channels)
+        .T
+        @ y
+        for i in range(height)
+    ]
+    return jnp.stack(taps).reshape(height, width, channels, -1)
+
+
+def _shifted(geometry: Geometry, padded: Array, i: int, j: int) -> Array:
+    """What tap (i, j) of the kernel sees: `[B, H', W', C]`."""
+    stride, (rows, columns) = geometry.stride, geometry.output
+    return padded[
+        :,
+        i : i + stride * (rows - 1) + 1 : stride,
+        j : j + stride * (columns - 1) + 1 : stride,
+    ]
+
+
+# Flax modules ---------------------------------------------------------------------
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+class Conv(nn.Module):
+    """A convolution `[B, H, W, C] -> [B, H', W', features]`."""
+
+    features: int
+    kernel_size: int | tuple[int, int] = 3
+    stride: int = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Applies the convolution."""
+        shape = (*_pair(self.kernel_size), x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        y = convolve(x, kernel, self.stride, self.padding)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+        return y
+
+
+class ConvTranspose(nn.Module):
+    """A transposed convolution `[B, H, W, C] -> [B, sH, sW, features]`."""
+
+    features: int
+    kernel_size: int | tuple[int, int] = 5
+    stride: int = 2
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal(
+        in_axis=-1, out_axis=-2
+    )
+
+    @nn.compact
+    def __call__(self, y: Array) -> Array:
+        """Applies the transposed convolution."""
+        shape = (*_pair(self.kernel_size), self.features, y.shape[-1])
+        kernel = self.param("kernel", self.kernel_init, shape)
+        x = convolve_transpose(y, kernel, self.stride, self.padding)
+        if self.use_bias:
+            x = x + self.param("bias", nn.initializers.zeros, (self.features,))
+        return x
+
+
+class DepthwiseConv(nn.Module):
+    """A convolution of each channel by itself `[B, H, W, C] -> [B, H', W', C]`."""
+
+    kernel_size: int | tuple[int, int] = 3
+    stride: int = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Applies the convolution."""
+        shape = (*_pair(self.kernel_size), 1, x.shape[-1])
+        kernel = self.param("kernel", self.kernel_init, shape)
+        y = depthwise(x, kernel, self.stride, self.padding)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return y

@@ -1,0 +1,119 @@
+"""The fast forms equal plain lax convolutions, up to second order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from mijax.models import convolution
+
+# size, channels in, kernel, channels out, stride, padding
+GEOMETRIES = [
+    (9, 3, 3, 4, 1, "SAME"),
+    (8, 3, 5, 4, 2, "SAME"),
+    (9, 2, 5, 3, 2, "SAME"),
+    (8, 9, 4, 3, 2, "SAME"),
+    (7, 3, 3, 2, 1, "VALID"),
+    (9, 3, 3, 2, 3, "VALID"),
+    (4, 3, 5, 2, 2, "SAME"),
+    (2, 3, 3, 2, 1, "SAME"),
+    (3, 2, 5, 2, 1, "SAME"),
+    (8, 3, 1, 2, 2, "VALID"),
+    (8, 3, 7, 2, 2, ((3, 3), (2, 4))),
+]
+
+
+def plain(x, kernel, stride, padding):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision="highest",
+    )
+
+
+def operands(geometry, seed=0):
+    size, channels, k, out, *_ = geometry
+    keys = jax.random.split(jax.random.key(seed), 2)
+    x = jax.random.normal(keys[0], (2, size, size + 1, channels))
+    return x, jax.random.normal(keys[1], (k, k, channels, out)) / k
+
+
+def close(a, b):
+    scale = float(jnp.max(jnp.abs(b))) + 1.0
+    np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_equals_lax_up_to_second_order(geometry):
+    x, kernel = operands(geometry)
+    stride, padding = geometry[4:]
+
+    def loss(convolve, x, kernel):
+        return jnp.sum(jnp.sin(convolve(x, kernel, stride, padding)))
+
+    def penalty(convolve, x, kernel):
+        gradients = jax.grad(loss, (1, 2))(convolve, x, kernel)
+        return sum(jnp.sum(jnp.tanh(g) ** 2) for g in gradients)
+
+    ours, lax_ = convolution.convolve, plain
+    close(ours(x, kernel, stride, padding), lax_(x, kernel, stride, padding))
+    for scalar in (loss, penalty):
+        gradient = jax.jit(jax.grad(scalar, (1, 2)), static_argnums=0)
+        for a, b in zip(
+            gradient(ours, x, kernel), gradient(lax_, x, kernel), strict=True
+        ):
+            close(a, b)
+
+
+@pytest.mark.parametrize(("stride", "k"), [(1, 3), (2, 5), (2, 4), (2, 3), (3, 5)])
+def test_transpose_is_the_adjoint(stride, k):
+    y = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+    x = jax.random.normal(jax.random.key(1), (2, 4 * stride, 4 * stride, 2))
+    kernel = jax.random.normal(jax.random.key(2), (k, k, 2, 3))
+    forward = jnp.vdot(plain(x, kernel, stride, "SAME"), y)
+    adjoint = jnp.vdot(x, convolution.convolve_transpose(y, kernel, stride))
+    np.testing.assert_allclose(forward, adjoint, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_equals_lax(stride):
+    x = jax.random.normal(jax.random.key(0), (2, 8, 7, 5))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 5))
+    expected = lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=5,
+    )
+    close(convolution.depthwise(x, kernel, stride), expected)
+    gradient = jax.grad(lambda k: jnp.sum(convolution.depthwise(x, k, stride) ** 2))
+    assert jnp.all(jnp.isfinite(gradient(kernel)))
+
+
+def test_vmap_and_scan_change_nothing():
+    x, kernel = operands(GEOMETRIES[1])
+    stacked = jnp.stack([kernel, 2 * kernel])
+
+    def gradient(kernel):
+        return jax.grad(lambda k: jnp.sum(convolution.convolve(x, k, 2) ** 2))(kernel)
+
+    singles = jnp.stack([gradient(k) for k in stacked])
+    close(jax.vmap(gradient)(stacked), singles)
+    _, scanned = lax.scan(lambda c, k: (c, gradient(k)), None, stacked)
+    close(scanned, singles)
+
+
+def test_refuses_what_does_not_fit():
+    x = jnp.zeros((1, 4, 4, 3))
+    with pytest.raises(ValueError, match=r"\[B, H, W, 2\]"):
+        convolution.convolve(x, jnp.zeros((3, 3, 2, 1)))
+    with pytest.raises(ValueError, match="does not fit"):
+        convolution.convolve(x, jnp.zeros((5, 5, 3, 1)), padding="VALID")
+    with pytest.raises(ValueError, match="SAME"):
+        convolution.convolve(x, jnp.zeros((3, 3, 3, 1)), padding="same")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from absl import app, flags
+from absl import app, flags, logging
 
 C = TypeVar("C")
 
@@ -79,6 +79,8 @@ def run(main: Callable[[], None]) -> None:
     def guarded(arguments: list[str]) -> None:
         if len(arguments) > 1:
             raise app.UsageError(f"Unknown argument {arguments[1]!r}.")
+        if not FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # Orbax tells a line a file
         try:
             main()
         except (ValueError, FileNotFoundError) as error:

@@ -24,7 +24,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -131,11 +130,18 @@ def _monitor(
         shown = np.asarray(draw(state.averaged, z))
         rows = [("", shown[i : i + 8]) for i in range(0, _SHOWN, 8)]
         figures.image_grid(rows, workdir / "samples" / f"{done:06d}.png", tile=64)
-        fake = np.concatenate([draw(state.averaged, part) for part in judged.reshape(20, -1, judged.shape[1])])
+        fake = np.concatenate(
+            [
+                draw(state.averaged, part)
+                for part in judged.reshape(20, -1, judged.shape[1])
+            ]
+        )
         distance = frechet_distance(real, features(fake))
         with (workdir / "monitor.csv").open("a", newline="") as file:
             csv.writer(file).writerow([done, space, distance])
-        print(f"\nstep {done:,}: Frechet distance {distance:.4g} in {space}", flush=True)
+        print(
+            f"\nstep {done:,}: Frechet distance {distance:.4g} in {space}", flush=True
+        )
 
     return measure
 
@@ -183,9 +189,7 @@ def _finish(
         "versions": report.versions(),
         "device": report.device(),
         "steps": steps,
-        "config": {
-            f.name: getattr(config, f.name) for f in dataclasses.fields(config)
-        },
+        "config": {f.name: getattr(config, f.name) for f in dataclasses.fields(config)},
         "networks": sizes,
         "frechet_distance": {"value": float(distance), "space": space, "n": _JUDGED},
         "sha256": mijax.priors.write(path, state),

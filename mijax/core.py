@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen, nnx
 from jax import Array
+from jax.core import Tracer
 
 T = TypeVar("T")
 
@@ -24,19 +25,21 @@ def static(**options: Any) -> Any:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
 def pytree(cls: type[T]) -> type[T]:
-    """Makes a class a frozen dataclass whose fields, but for `static` ones, are leaves."""
+    """Makes a frozen dataclass whose fields are leaves, but for the `static` ones."""
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
 
 def known(value: Any) -> np.ndarray | None:
     """Returns the numbers of an array, or None inside a trace, where there are none."""
-    if isinstance(value, jax.core.Tracer) or not hasattr(value, "dtype"):
-        return None
     if not isinstance(value, np.ndarray | np.generic | jax.Array):
+        return None
+    if isinstance(value, Tracer):
         return None
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return None
-    return np.asarray(value)
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+        return None  # Other hosts hold the rest.
+    return jax.device_get(value)
 
 
 class Prediction(NamedTuple):

@@ -37,7 +37,7 @@ def fit(
       key: the key of the whole training, the same for all of its chunks.
       state: what `step` carries.
       step: `(key, state, batch) -> (state, metrics)`.
-      data: a pytree of arrays `[N, ...]`; a batch is that tree with `[batch_size, ...]`.
+      data: a pytree of arrays `[N, ...]`; a batch is that tree of `[batch_size, ...]`.
       batch_size: examples a step; the last, incomplete batch of an epoch is dropped.
       steps: how many steps to run.
       first: the number of steps already done.
@@ -46,9 +46,15 @@ def fit(
       The state after the last step, and the metrics stacked, `[steps, ...]`.
 
     Raises:
-      ValueError: if there are fewer examples than `batch_size`.
+      ValueError: if there are fewer examples than `batch_size`, if arrays of `data`
+        differ in length, or if `steps` is negative.
     """
-    number = jax.tree.leaves(data)[0].shape[0]
+    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(data)}
+    if len(lengths) != 1:
+        raise ValueError(
+            f"data holds arrays of {sorted(lengths)} examples: they must be as many."
+        )
+    (number,) = lengths
     if batch_size < 1 or number < batch_size:
         raise ValueError(
             f"batch_size is {batch_size} but there are {number} examples: "
@@ -139,7 +145,7 @@ def supervised(
 
 
 def shift_and_mirror(reach: int = 3, mirror: bool = True) -> Callable[..., Array]:
-    """Returns an augmentation: shifts of up to `reach` pixels, and a mirror at random."""
+    """Returns an augmentation: shifts of up to `reach` pixels, mirrored at random."""
 
     def augment(key: Array, images: Array) -> Array:
         mirror_key, shift_key = jax.random.split(key)

@@ -4,7 +4,9 @@ What an adversary may not see has no field to be read from. Auxiliary informatio
 generator, public images, a glimpse of the private image, is a field of its own.
 """
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import jax
@@ -54,6 +56,7 @@ class WhiteBox:
         _check(self, self.target)
         if isinstance(self.target, Target):
             _finite("The target's parameters", self.target.params)
+        _finite("The glimpse", self.glimpse)
 
 
 @pytree
@@ -102,8 +105,7 @@ class Scores:
           budget: how many examples may be asked about.
           **auxiliary: `public`, `prior`.
         """
-        oracle = Oracle(_Confidences(), (target, release), target.shape)
-        return cls(oracle, labels, 0, budget, **auxiliary)
+        return cls(_hide(target, release), labels, 0, budget, **auxiliary)
 
     @classmethod
     def from_callable(
@@ -126,7 +128,7 @@ class Scores:
           budget: how many examples may be asked about.
           **auxiliary: `public`, `prior`.
         """
-        oracle = Oracle(_Host(function, num_classes), (), shape)
+        oracle = Oracle(_Host(function, num_classes), (), shape, num_classes)
         return cls(oracle, labels, 0, budget, **auxiliary)
 
     @property
@@ -182,8 +184,7 @@ class Labels:
         **auxiliary: Any,
     ) -> "Labels":
         """Hides a target behind its predicted label; arguments as in `Scores.of`."""
-        oracle = Oracle(_Confidences(), (target, release), target.shape)
-        return cls(oracle, labels, 0, budget, **auxiliary)
+        return cls(_hide(target, release), labels, 0, budget, **auxiliary)
 
     @classmethod
     def from_callable(
@@ -197,7 +198,7 @@ class Labels:
         **auxiliary: Any,
     ) -> "Labels":
         """Hides a Python callable that returns labels `[B]` of images `[B, *shape]`."""
-        oracle = Oracle(_HostLabels(function, num_classes), (), shape)
+        oracle = Oracle(_HostLabels(function, num_classes), (), shape, num_classes)
         return cls(oracle, labels, 0, budget, **auxiliary)
 
     @property
@@ -232,23 +233,23 @@ def _no_derivative(primals: Any, tangents: Any) -> NoReturn:
     )
 
 
-@jax.tree_util.register_pytree_node_class
 class Oracle:
-    """Answers queries with confidences, and offers nothing else to read."""
+    """Answers queries with confidences, and offers nothing else to read.
+
+    Attributes:
+      shape: of one example.
+      num_classes: K.
+    """
 
     def __init__(
         self,
         answer: Callable[[Any, Array], Array],
         hidden: Any,
         shape: tuple[int, ...],
+        num_classes: int,
     ):
-        self.__answer, self.__hidden, self.shape = answer, hidden, tuple(shape)
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        x = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
-        return jax.eval_shape(self.__answer, self.__hidden, x).shape[1]
+        self.__answer, self.__hidden = answer, hidden
+        self.shape, self.num_classes = tuple(shape), num_classes
 
     def __call__(self, x: Array) -> Array:
         """Returns confidences `[B, K]` of images `[B, *shape]`."""
@@ -257,19 +258,22 @@ class Oracle:
                 f"Images are {x.shape[1:]} but the black box takes {self.shape}: "
                 "resize or convert them first."
             )
-        return self.__answer(self.__hidden, _opaque(x))
+        # Opaque on both sides: neither images nor what is hidden has a derivative.
+        return _opaque(self.__answer(self.__hidden, _opaque(x)))
 
-    def tree_flatten(self) -> tuple[tuple[Any], Any]:
-        """For `jax.tree`."""
-        return (self.__hidden,), (self.__answer, self.shape)
+    def _flatten(self) -> tuple[tuple[Any], Any]:
+        return (self.__hidden,), (self.__answer, self.shape, self.num_classes)
 
     @classmethod
-    def tree_unflatten(cls, structure: Any, children: Any) -> "Oracle":
-        """For `jax.tree`."""
-        answer, shape = structure
-        return cls(answer, children[0], shape)
+    def _unflatten(cls, structure: Any, children: Any) -> "Oracle":
+        answer, shape, num_classes = structure
+        return cls(answer, children[0], shape, num_classes)
 
 
+jax.tree_util.register_pytree_node(Oracle, Oracle._flatten, Oracle._unflatten)
+
+
+@dataclasses.dataclass(frozen=True)
 class _Confidences:
     """Softmax of a target's logits, as a defense releases it."""
 
@@ -278,18 +282,19 @@ class _Confidences:
         scores = jax.nn.softmax(target.predict(x).logits)
         return scores if release is None else release(scores)
 
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
 
-    def __hash__(self) -> int:
-        return hash(type(self))
+def _hide(target: Target, release: Callable[[Array], Array] | None) -> Oracle:
+    _finite("The target's parameters", target.params)
+    hidden = target, release
+    return Oracle(_Confidences(), hidden, target.shape, target.num_classes)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Host:
-    """Confidences from a Python callable."""
+    """Confidences from a Python callable; equal ones are one function to `jit`."""
 
-    def __init__(self, function: Callable[[np.ndarray], Any], num_classes: int):
-        self.function, self.num_classes = function, num_classes
+    function: Callable[[np.ndarray], Any]
+    num_classes: int
 
     def __call__(self, hidden: Any, x: Array) -> Array:
         del hidden  # The callable holds its own model.
@@ -306,42 +311,47 @@ class _Host:
         return answer
 
 
+@dataclasses.dataclass(frozen=True)
 class _HostLabels(_Host):
     """Labels from a Python callable, as confidences of one class."""
 
     def _answer(self, x: Array) -> np.ndarray:
         labels = np.asarray(self.function(np.asarray(x)))
-        if labels.shape != (x.shape[0],):
+        if labels.shape != (x.shape[0],) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
-                f"The black box answered {labels.shape} for {x.shape[0]} images: "
-                f"expected labels {(x.shape[0],)}."
+                f"The black box answered {labels.dtype} {labels.shape} for "
+                f"{x.shape[0]} images: expected integer labels {(x.shape[0],)}."
             )
-        if labels.min() < 0 or labels.max() >= self.num_classes:
+        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+        if wrong.size:
             raise ValueError(
-                f"The black box answered label {labels.max()}: expected 0 to "
+                f"The black box answered label {wrong[0]}: expected 0 to "
                 f"{self.num_classes - 1}."
             )
-        return np.eye(self.num_classes, dtype=np.float32)[labels.astype(int)]
+        return np.eye(self.num_classes, dtype=np.float32)[labels]
 
 
 def _ask(knowledge: Scores | Labels, x: Array) -> tuple[Array, Array]:
     spent = knowledge.spent + jnp.int32(x.shape[0])
     if knowledge.budget is not None:
-
-        def refuse(spent: Array) -> None:
-            if int(spent) > knowledge.budget:  # type: ignore[operator]
-                raise RuntimeError(
-                    f"The query budget is {knowledge.budget} and the attack asked for "
-                    f"{int(spent)}: raise the budget, or lower the attack's steps."
-                )
-
-        io_callback(refuse, None, spent)
+        allowed = io_callback(
+            partial(_afford, knowledge.budget), jax.ShapeDtypeStruct((), bool), spent
+        )
+        # The images depend on the permission, so that it comes before the answer.
+        x = jnp.where(allowed, x, jnp.nan)
     return knowledge.oracle(x), spent
 
 
-def _counted(knowledge: Any, spent: Array) -> Any:
-    import dataclasses
+def _afford(budget: int, spent: Array) -> np.ndarray:
+    if int(spent) > budget:
+        raise RuntimeError(
+            f"The query budget is {budget} and the attack asked for {int(spent)}: "
+            "raise the budget, or lower the attack's steps."
+        )
+    return np.asarray(True)
 
+
+def _counted(knowledge: Any, spent: Array) -> Any:
     return dataclasses.replace(knowledge, spent=spent)
 
 
@@ -349,28 +359,33 @@ def _counted(knowledge: Any, spent: Array) -> Any:
 
 
 def _check(knowledge: Any, model: Any) -> None:
+    if isinstance(knowledge.labels, list | tuple):
+        raise ValueError(
+            f"labels are a {type(knowledge.labels).__name__}: they must be an array "
+            "of integers, one a victim."
+        )
     labels = known(knowledge.labels)
     if labels is not None:
         if not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
                 f"labels are {labels.dtype}: they must be integers, one a victim."
             )
+        if not labels.size:
+            raise ValueError("labels are empty: give one a victim.")
         classes = getattr(model, "num_classes", None)
         if classes is not None and (labels.min() < 0 or labels.max() >= classes):
             wrong = labels[(labels < 0) | (labels >= classes)].flat[0]
             raise ValueError(
                 f"labels hold {wrong}: the target's classes are 0 to {classes - 1}."
             )
-    _finite("public images", knowledge.public)
+    _finite("The public images", knowledge.public)
     _finite("The prior's parameters", knowledge.prior)
-    if getattr(knowledge, "glimpse", None) is not None:
-        _finite("The glimpse", knowledge.glimpse)
 
 
 def _finite(name: str, tree: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         numbers = known(leaf)
-        if numbers is not None and np.issubdtype(numbers.dtype, np.floating):
+        if numbers is not None and jnp.issubdtype(numbers.dtype, jnp.floating):
             bad = int(np.sum(~np.isfinite(numbers)))
             if bad:
                 where = jax.tree_util.keystr(path)

@@ -17,6 +17,8 @@ from mijax.core import pytree
 Objective = Callable[[Array, Any], Array]
 Slope = Callable[[Array, Any, Any], tuple[Array, Any, Any]]
 
+_BLOCK = 256  # dimensions that are differenced at a time; changes no result
+
 
 @pytree
 class Found:
@@ -24,7 +26,7 @@ class Found:
 
     Attributes:
       best: the best iterate of each problem, leaves `[*N, ...]`.
-      loss: the loss of that same iterate, `[*N]`.
+      loss: the loss of that same iterate, `[*N]`; infinite where none was finite.
       last: the last iterate.
       trace: the loss by iteration, `[steps + 1, *N]`; not finite where it was not.
       carried: what the slope carried at the end.
@@ -58,8 +60,8 @@ def central_differences(
 
     Args:
       objective: `(x [M, D], carried) -> (losses [M], carried)`, asked about `M = N`
-        points, then about `M = N * 2 D`, those of a problem next to each other; it
-        need not be differentiable. What it carries counts its queries.
+        points, then about `2 D` a problem in blocks, those of a problem next to each
+        other; it need not be differentiable. What it carries counts its queries.
       step: the distance to either side.
     """
 
@@ -67,11 +69,22 @@ def central_differences(
         del key  # Differences are deterministic.
         problems, dimensions = x.shape
         losses, carried = objective(x, carried)
-        directions = step * jnp.eye(dimensions, dtype=x.dtype)
-        around = jnp.stack([x[:, None] + directions, x[:, None] - directions], axis=1)
-        sides, carried = objective(around.reshape(-1, dimensions), carried)
-        sides = sides.reshape(problems, 2, dimensions)
-        return losses, (sides[:, 0] - sides[:, 1]) / (2 * step), carried
+
+        def differ(carried: Any, along: Array) -> tuple[Any, Array]:
+            shift = step * jax.nn.one_hot(along, dimensions, dtype=x.dtype)[None]
+            around = jnp.concatenate([x[:, None] + shift, x[:, None] - shift], 1)
+            sides, carried = objective(around.reshape(-1, dimensions), carried)
+            above, below = jnp.split(sides.reshape(problems, -1), 2, 1)
+            return carried, (above - below) / (2 * step)  # [N, n]
+
+        whole = dimensions // _BLOCK * _BLOCK
+        along = jnp.arange(whole).reshape(-1, _BLOCK)
+        carried, blocks = lax.scan(differ, carried, along)
+        gradients = jnp.moveaxis(blocks, 0, 1).reshape(problems, whole)
+        if whole < dimensions:
+            carried, rest = differ(carried, jnp.arange(whole, dimensions))
+            gradients = jnp.concatenate([gradients, rest], 1)
+        return losses, gradients, carried
 
     return slope
 
@@ -106,7 +119,7 @@ def descend(
         raise ValueError(f"steps is {steps}: it must be 0 or more.")
 
     def keep(best: Any, least: Array, x: Any, losses: Array) -> tuple[Any, Array]:
-        better = losses < least  # False for NaN: it cannot win.
+        better = jnp.isfinite(losses) & (losses < least)
 
         def select(old: Array, new: Array) -> Array:
             axes = tuple(range(better.ndim, new.ndim))
@@ -172,13 +185,18 @@ def elite_gaussian(
 
     def ask(key: Array, state: tuple[Array, Array]) -> Array:
         mean, deviation = state
-        return mean + deviation * jax.random.normal(key, (population, *mean.shape))
+        noise = jax.random.normal(key, (population, *mean.shape))
+        return mean[None] + deviation[None] * noise
 
     def tell(
         state: tuple[Array, Array], points: Array, losses: Array
     ) -> tuple[Array, Array]:
-        chosen = points[jnp.argsort(losses)[:elite]]
-        return jnp.mean(chosen, 0), jnp.maximum(jnp.std(chosen, 0), floor)
+        chosen = jnp.argsort(losses)[:elite]
+        alive = jnp.isfinite(losses[chosen])[:, None]
+        mean = jnp.mean(points[chosen], 0, where=alive)
+        deviation = jnp.maximum(jnp.std(points[chosen], 0, where=alive), floor)
+        some = jnp.any(alive)  # Where all failed, the search stays where it was.
+        return jnp.where(some, mean, state[0]), jnp.where(some, deviation, state[1])
 
     return Strategy(init, ask, tell)
 

@@ -42,7 +42,7 @@ def denoise(x: Array, strength: float | Array = 0.05) -> Array:
             other = padded[:, i : i + height, j : j + width]
             weight = jnp.exp(-_box((x - other) ** 2, 3) / (strength**2 + 1e-12))
             total, weights = total + weight * other, weights + weight
-    return total / weights
+    return jnp.clip(total / weights, 0.0, 1.0)  # Rounding may leave by an ulp.
 
 
 def sharpen(x: Array, amount: float | Array = 0.5) -> Array:

@@ -1,5 +1,6 @@
 """Tests of the networks: sizes, gradients, normalization, weights and real faces."""
 
+import functools
 import gzip
 import io
 import math
@@ -18,6 +19,7 @@ from mijax.models import (
     Prediction,
     cifar_resnet,
     face_evolve,
+    initialization,
     layers,
     lenet,
     mlp,
@@ -36,24 +38,52 @@ FAMILIES = {
     "mcnn": (lenet.mcnn(5, width=2), (16, 16, 1), 32),
     "scnn": (lenet.scnn(5, width=2), (16, 16, 1), 16),
     "vgg16": (vgg.VGG16(5, width=2), (32, 32, 1), 16),
-    "resnet18": (resnet.resnet18(5, width=2), (16, 16, 3), 16),
+    "resnet_basic": (
+        resnet.ResNet(5, (1, 1), resnet.BasicBlock, width=2),
+        (8, 8, 3),
+        4,
+    ),
     "resnet_bottleneck": (
         resnet.ResNet(5, (1, 1), resnet.BottleneckBlock, 2, small_images=False),
         (32, 32, 3),
         16,
     ),
     "face_evolve": (
-        face_evolve.FaceEvolve(5, width=2, stage_sizes=(1, 2), embedding=6),
+        face_evolve.FaceEvolve(5, width=2, stage_sizes=(1, 1), embedding=6),
         (16, 16, 1),
         6,
     ),
     "cifar_resnet": (cifar_resnet.CifarResNet(5, depth=8, width=4), (16, 16, 3), 16),
 }
+# Tests run each program once, so they compile it quickly.
+quickly = functools.partial(
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
 NORMALIZED = set(FAMILIES) - {"softmax", "mlp", "dae", "lenet"}
 
 
 def images(shape, batch=4):
     return jax.random.uniform(jax.random.key(1), (batch, *shape))
+
+
+def variables_of(module, image_shape):
+    """Variables of the right shapes, without compiling the initialization."""
+    rng = np.random.default_rng(0)
+
+    def leaf(path, shape):
+        if path[-1].endswith("kernel"):
+            return rng.normal(size=shape) / math.sqrt(math.prod(shape[:-1]))
+        value = {"scale": 1.0, "var": 1.0, "slope": 0.25}.get(path[-1], 0.0)
+        return np.full(shape, value)
+
+    leaves = traverse_util.flatten_dict(weights.shapes(module, image_shape))
+    return traverse_util.unflatten_dict(
+        {p: jnp.asarray(leaf(p, s.shape), s.dtype) for p, s in leaves.items()}
+    )
 
 
 def number_of_parameters(module, image_shape):
@@ -72,22 +102,22 @@ def test_classifier(family):
     module, shape, width = FAMILIES[family]
     assert hash(module) == hash(module.clone())
     x = images(shape)
-    variables = jax.jit(module.init)(jax.random.key(0), x)
+    variables = variables_of(module, shape)
     assert ("batch_stats" in variables) == (family in NORMALIZED)
 
-    @jax.jit
+    @quickly
     def evaluate(variables, x):
         def loss(params, x):
             prediction = module.apply(variables | {"params": params}, x, train=False)
             return jnp.sum(jax.nn.log_softmax(prediction.logits)[:, 0]), prediction
 
-        return jax.grad(loss, (0, 1), has_aux=True)(variables["params"], x)
+        trained = module.apply(variables, x, train=True, mutable=["batch_stats"])
+        gradients, prediction = jax.grad(loss, (0, 1), has_aux=True)(
+            variables["params"], x
+        )
+        return gradients, prediction, trained
 
-    @jax.jit
-    def train(variables, x):
-        return module.apply(variables, x, train=True, mutable=["batch_stats"])
-
-    (by_params, by_x), prediction = evaluate(variables, x)
+    (by_params, by_x), prediction, (trained, updated) = evaluate(variables, x)
     assert isinstance(prediction, Prediction)
     assert prediction.logits.shape == (4, 5)
     assert prediction.features.shape == (4, width)
@@ -103,9 +133,8 @@ def test_classifier(family):
     assert np.abs(by_x).max() > 0
 
     # In evaluation an image's answer does not depend on its batch; in training it does.
-    one = module.apply(variables, x[:1], train=False)
-    np.testing.assert_allclose(one.logits, prediction.logits[:1], rtol=1e-3, atol=1e-4)
-    trained, updated = train(variables, x)
+    _, mixed, _ = evaluate(variables, x.at[1:].set(1 - x[1:]))
+    np.testing.assert_allclose(mixed.logits[0], prediction.logits[0], atol=1e-5)
     if family in NORMALIZED:
         assert np.abs(trained.logits - prediction.logits).max() > 1e-3
         old, new = variables["batch_stats"], updated["batch_stats"]
@@ -178,6 +207,17 @@ def test_fields_that_disagree_are_refused():
         weights.shapes(lenet.LeNet(), (12, 12, 1))
 
 
+def test_initialize_is_init():
+    module, shape, _ = FAMILIES["mlp"]
+    variables = initialization.initialize(jax.random.key(3), module, shape)
+    expected = module.init(jax.random.key(3), images(shape))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        variables,
+        expected,
+    )
+
+
 # Layers
 
 
@@ -221,10 +261,8 @@ def test_running_statistics_move_by_a_tenth():
 def test_autoencoder_layers_compose(tied):
     module = mlp.DAE(5, (6, 5, 1), widths=(8, 7), tied=tied)
     x = images((6, 5, 1))
-    # Initializing by any method makes every parameter.
-    variables = module.init(jax.random.key(0), x, 1, method=mlp.DAE.encode)
-    names = set(variables["params"])
-    assert ("decoder_0_kernel" in names) != tied
+    variables = variables_of(module, (6, 5, 1))
+    assert ("decoder_0_kernel" in variables["params"]) != tied
     call = lambda *args, method: module.apply(variables, *args, method=method)
     first = call(x, 1, method=mlp.DAE.encode)
     assert first.shape == (4, 8)
@@ -235,22 +273,20 @@ def test_autoencoder_layers_compose(tied):
     # Depth 0 is the image itself.
     pixels = call(x, 0, method=mlp.DAE.encode)
     np.testing.assert_array_equal(call(pixels, 0, method=mlp.DAE.decode), x)
-    prediction = module.apply(module.init(jax.random.key(0), x), x)
-    assert prediction.features.shape == (4, 7)
 
 
 def test_autoencoder_learns_to_restore():
     """The loss of a layer falls and trains that layer alone."""
     module = mlp.DAE(5, (4, 4, 1), widths=(12, 6))
     x = jnp.round(images((4, 4, 1), batch=8))
-    variables = module.init(jax.random.key(0), x)
+    variables = variables_of(module, (4, 4, 1))
 
     def loss(params, key, depth):
         losses = mlp.denoising_loss(module, {"params": params}, key, x, depth, 0.1)
         assert losses.shape == (8,)
         return losses.mean()
 
-    second = jax.grad(loss)(variables["params"], jax.random.key(0), 2)
+    second = jax.grad(loss)(variables["params"], jax.random.key(0), depth=2)
     assert np.abs(second["encoder_1_kernel"]).max() > 0
     assert np.abs(second["encoder_0_kernel"]).max() == 0
 
@@ -265,7 +301,7 @@ def test_autoencoder_learns_to_restore():
 
 def test_autoencoder_refuses_wrong_shapes():
     module = mlp.DAE(5, (6, 5, 1), widths=(8, 7))
-    variables = module.init(jax.random.key(0), images((6, 5, 1)))
+    variables = variables_of(module, (6, 5, 1))
     with pytest.raises(ValueError, match=r"\(4, 5, 6, 1\)"):
         module.apply(variables, images((5, 6, 1)))
     with pytest.raises(ValueError, match="from 0 to 2"):
@@ -284,7 +320,7 @@ def test_autoencoder_refuses_wrong_shapes():
 @pytest.fixture
 def saved(tmp_path):
     module = resnet.resnet18(5, width=2)
-    variables = jax.jit(module.init)(jax.random.key(0), images((16, 16, 3)))
+    variables = variables_of(module, (16, 16, 3))
     path = tmp_path / "weights.npz"
     weights.save(path, variables)
     return path, variables, weights.shapes(module, (16, 16, 3))
@@ -365,8 +401,8 @@ def torch_arrays():
         "n.running_mean": rng.normal(size=3).astype(np.float32),
         "n.running_var": rng.uniform(size=3).astype(np.float32),
         "n.num_batches_tracked": np.array(7),
-        "l.weight": rng.normal(size=(6, 3)).astype(np.float32),
-        "l.bias": rng.normal(size=6).astype(np.float32),
+        "d.weight": rng.normal(size=(6, 3)).astype(np.float32),
+        "d.bias": rng.normal(size=6).astype(np.float32),
     }
 
 
@@ -387,7 +423,7 @@ def test_from_torch_transposes():
     variables = weights.from_torch(arrays, torch_like(), lambda m: m[0], "a network")
     params = variables["params"]
     assert params["conv"]["kernel"][1, 2, 0, 1] == arrays["c.weight"][1, 0, 1, 2]
-    np.testing.assert_array_equal(params["dense"]["kernel"], arrays["l.weight"].T)
+    np.testing.assert_array_equal(params["dense"]["kernel"], arrays["d.weight"].T)
     np.testing.assert_array_equal(params["norm"]["scale"], arrays["n.weight"])
     np.testing.assert_array_equal(
         variables["batch_stats"]["norm"]["var"], arrays["n.running_var"]
@@ -400,8 +436,8 @@ def test_from_torch_transposes():
         ({"c.weight": None}, "c.weight is missing"),
         ({"extra.weight": np.zeros(1)}, "extra.weight is not expected"),
         (
-            {"l.weight": np.zeros((3, 6))},
-            r"l.weight has shape \(3, 6\), not \(6, 3\)",
+            {"d.weight": np.zeros((3, 6))},
+            r"d.weight has shape \(3, 6\), not \(6, 3\)",
         ),
         ({"c.bias": np.array([0, np.inf, 0])}, "c.bias is not finite"),
         ({"c.bias": np.array(["a", "b", "c"])}, "c.bias holds <U1, not numbers"),

@@ -103,14 +103,18 @@ def attack(
             losses = losses + config.glimpse_weight * away
         return losses
 
+    def project(z: Array) -> Array:
+        return jnp.clip(z, -config.clip, config.clip)
+
     start_key, descend_key = jax.random.split(key)
+    start = jax.random.normal(start_key, (victims * restarts, prior.latent_size))
     found = minimize.descend(
         descend_key,
         minimize.gradient_of(objective),
-        jax.random.normal(start_key, (victims * restarts, prior.latent_size)),
+        project(start),
         optax.sgd(config.learning_rate / _AUTHORS_BATCH, config.momentum, True),
         steps=config.steps,
-        project=lambda z: jnp.clip(z, -config.clip, config.clip),
+        project=project,
     )
     x = prior.images(found.best)
     return core.choose(
@@ -151,9 +155,12 @@ def _checked(knowledge: WhiteBox, config: Config) -> core.Prior:
     if config.restarts < 1:
         raise ValueError(f"restarts is {config.restarts}: it must be 1 or more.")
     glimpse, victims = knowledge.glimpse, knowledge.labels.shape[0]
-    if glimpse is not None and glimpse.image.shape[0] != victims:
-        raise ValueError(
-            f"The glimpse holds {glimpse.image.shape[0]} images for {victims} "
-            "victims: give one a victim."
-        )
+    if glimpse is not None:
+        images = jax.ShapeDtypeStruct((victims, *prior.shape), jnp.float32)
+        seen = jax.eval_shape(glimpse.see, images).shape
+        if glimpse.image.shape != seen:
+            raise ValueError(
+                f"The glimpse is {glimpse.image.shape} but would be {seen} of "
+                f"{victims} victims: give one a victim, of the prior's image shape."
+            )
     return prior

@@ -11,9 +11,7 @@ from jax import Array
 from mijax.core import Prediction
 
 
-def cross_entropy(
-    prediction: Prediction, labels: Array, anchor: Array | None
-) -> Array:
+def cross_entropy(prediction: Prediction, labels: Array, anchor: Array | None) -> Array:
     """Cross-entropy, GMI's; it saturates once the target is convinced.
 
     References:
@@ -42,7 +40,7 @@ def logit(prediction: Prediction, labels: Array, anchor: Array | None) -> Array:
             "returns a mijax.core.Prediction with features."
         )
     sought = jnp.take_along_axis(prediction.logits, labels[:, None], 1)[:, 0]
-    return jnp.mean((prediction.features - anchor) ** 2, -1) - sought
+    return jnp.mean((prediction.features - anchor[None]) ** 2, -1) - sought
 
 
 def max_margin(prediction: Prediction, labels: Array, anchor: Array | None) -> Array:
@@ -54,6 +52,6 @@ def max_margin(prediction: Prediction, labels: Array, anchor: Array | None) -> A
     """
     del anchor
     logits = prediction.logits
-    is_sought = jnp.arange(logits.shape[1]) == labels[:, None]
+    is_sought = jnp.arange(logits.shape[1])[None] == labels[:, None]
     sought = jnp.max(jnp.where(is_sought, logits, -jnp.inf), 1)
     return jnp.max(jnp.where(is_sought, -jnp.inf, logits), 1) - sought

@@ -5,7 +5,8 @@ Fredrikson, Jha, Ristenpart (2015). From a start image,
     x <- Process(x - learning_rate * gradient of c),   c(x) = 1 - f_label(x),
 
 and the image of least cost c is returned. With a `WhiteBox` the gradient is exact;
-with `Scores` it is a central difference per pixel, `2 D + 1` queries a step. With a
+with `Scores` it is a central difference per pixel, `2 D + 1` queries a step and a
+victim, and as many to judge the last image. With a
 `Codec` the search runs in the target's own first layer and `process` in pixels
 between (Process-DAE).
 
@@ -32,6 +33,8 @@ from jax import Array
 from mijax import core, minimize
 from mijax.core import pytree, static
 from mijax.knowledge import Scores, WhiteBox
+
+_COUNTABLE = 2**31 - 1
 
 
 def unprocessed(x: Array) -> Array:
@@ -74,16 +77,21 @@ def attack(
       Images `[V, *shape]` in [0, 1]; `candidates` holds the one restart.
 
     Raises:
-      ValueError: if `steps` is negative or `labels` are not `[V]`.
+      ValueError: if `steps` is negative, if `labels` are not `[V]`, or if there would
+        be more queries than a counter holds.
     """
     if knowledge.labels.ndim != 1:
         raise ValueError(
             f"labels are {knowledge.labels.shape}: they must be [V], one a victim."
         )
-    search = _with_scores if isinstance(knowledge, Scores) else _with_gradients
-    found, decode, queries = search(key, knowledge, config)  # type: ignore[arg-type]
+    if isinstance(knowledge, Scores):
+        found, decode, queries = _with_scores(key, knowledge, config)
+    else:
+        found, decode, queries = _with_gradients(key, knowledge, config)
     images = config.finish(decode(found.best))
-    return core.choose(images[:, None], found.loss[:, None], found.trace[..., None], queries)
+    return core.choose(
+        images[:, None], found.loss[:, None], found.trace[..., None], queries
+    )
 
 
 def _with_gradients(key: Array, knowledge: WhiteBox, config: Config) -> Any:
@@ -115,6 +123,12 @@ def _with_gradients(key: Array, knowledge: WhiteBox, config: Config) -> Any:
 
 def _with_scores(key: Array, knowledge: Scores, config: Config) -> Any:
     victims, shape = knowledge.labels.shape[0], knowledge.shape
+    queries = victims * (2 * math.prod(shape) + 1) * (config.steps + 1)
+    if queries > _COUNTABLE:
+        raise ValueError(
+            f"The attack would ask {queries:,} queries, more than a counter holds: "
+            "lower steps, or attack fewer victims at a time."
+        )
 
     def decode(x: Array) -> Array:
         return x.reshape(-1, *shape)
@@ -124,16 +138,15 @@ def _with_scores(key: Array, knowledge: Scores, config: Config) -> Any:
         labels = jnp.repeat(knowledge.labels, x.shape[0] // victims)
         return 1 - jnp.take_along_axis(scores, labels[:, None], 1)[:, 0], asked
 
-    def slope(key: Array, x: Array, asked: Scores) -> tuple[Array, Array, Scores]:
-        return minimize.central_differences(cost, config.difference)(key, x, asked)
-
     found = minimize.descend(
         key,
-        slope,
-        jnp.full((victims, math.prod(shape)), config.start),
+        minimize.central_differences(cost, config.difference),
+        jnp.full((victims, math.prod(shape)), config.start, jnp.float32),
         optax.sgd(config.learning_rate),
         steps=config.steps,
-        project=lambda x: config.process(decode(jnp.clip(x, 0.0, 1.0))).reshape(x.shape),
+        project=lambda x: config.process(decode(jnp.clip(x, 0.0, 1.0))).reshape(
+            x.shape
+        ),
         carried=knowledge,
     )
-    return found, decode, found.carried.spent
+    return found, decode, found.carried.spent - knowledge.spent

@@ -178,12 +178,8 @@ def _data_gradient(geometry: Geometry, y: Array, kernel: Array) -> Array:
     cpu = functools.partial(_data_gradient_cpu, geometry)
 
     def plain(y: Array, kernel: Array) -> Array:
-        x = jax.ShapeDtypeStruct(
-            (y.shape[0], *geometry.size, kernel.shape[2]), y.dtype
-        )
-        (gradient,) = jax.linear_transpose(
-            lambda x: _plain(geometry, x, kernel), x
-        )(y)
+        x = jax.ShapeDtypeStruct((y.shape[0], *geometry.size, kernel.shape[2]), y.dtype)
+        (gradient,) = jax.linear_transpose(lambda x: _plain(geometry, x, kernel), x)(y)
         return gradient
 
     return lax.platform_dependent(y, kernel, cpu=cpu, default=plain)
@@ -260,9 +256,7 @@ def _forward_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
 def _data_gradient_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
     stride, (rows, columns) = geometry.stride, geometry.size
     # The barrier keeps the flipped kernel a plain operand inside loops.
-    flipped = lax.optimization_barrier(
-        jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
-    )
+    flipped = lax.optimization_barrier(jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2))
     if stride == 1:
         padding = tuple(
             (k - 1 - low, n - m + low)
@@ -280,10 +274,7 @@ def _data_gradient_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
     # stride: each phase of i is a stride-1 convolution with its own taps.
     counts = -(-rows // stride), -(-columns // stride)
     phases = [
-        [
-            _phase(geometry, y, flipped, (i, j), counts)
-            for j in range(stride)
-        ]
+        [_phase(geometry, y, flipped, (i, j), counts) for j in range(stride)]
         for i in range(stride)
     ]
     maps = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
@@ -392,7 +383,8 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         y = convolve(x, kernel, self.stride, self.padding)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            y = y + bias[None, None, None]
         return y
 
 
@@ -415,7 +407,8 @@ class ConvTranspose(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         x = convolve_transpose(y, kernel, self.stride, self.padding)
         if self.use_bias:
-            x = x + self.param("bias", nn.initializers.zeros, (self.features,))
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            x = x + bias[None, None, None]
         return x
 
 
@@ -435,5 +428,6 @@ class DepthwiseConv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         y = depthwise(x, kernel, self.stride, self.padding)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+            bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+            y = y + bias[None, None, None]
         return y

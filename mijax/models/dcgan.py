@@ -25,7 +25,7 @@ def _doublings(image_size: int) -> int:
 
 
 class Generator(nn.Module):
-    """Maps latents `[B, Z]` to images `[B, image_size, image_size, channels]` in [0, 1].
+    """Maps latents `[B, Z]` to images `[B, H, H, channels]` in [0, 1], H `image_size`.
 
     `width` is the number of channels before the last layer; it doubles with each
     halving of the map (the paper's: 64, hence 512 at 4x4).

@@ -42,7 +42,8 @@ def centered(kernel_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
     At stride 2 it samples another grid than "SAME" does; the networks of the
     literature, and their published weights, are padded this way.
     """
-    return ((kernel_size // 2, kernel_size // 2),) * 2
+    side = kernel_size // 2
+    return (side, side), (side, side)
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -80,7 +80,7 @@ class DAE(nn.Module):
     tied: bool = True
 
     def setup(self):
-        """Makes every parameter at once, so that any method may initialize."""
+        """Makes the parameters; the decoder's too, which `__call__` does not use."""
         kernel, zeros = nn.initializers.lecun_normal(), nn.initializers.zeros
         sizes = (math.prod(self.image_shape), *self.widths)
         layers = list(enumerate(itertools.pairwise(sizes)))

@@ -92,7 +92,9 @@ class ResNet(nn.Module):
             x = Conv(self.width, 7, 2, centered(7), use_bias=False, name="stem")(x)
         x = nn.relu(batch_norm(train, name="stem_norm")(x))
         if not self.small_images:
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=centered(3))
+            # Zeros never win: nothing is negative after the ReLU.
+            x = jnp.pad(x, ((0, 0), *centered(3), (0, 0)))
+            x = nn.max_pool(x, (3, 3), strides=(2, 2))
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):
                 stride = 2 if stage > 0 and index == 0 else 1

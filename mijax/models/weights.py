@@ -52,24 +52,22 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is truncated, is not an .npz or holds pickled objects.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise
-    except (
-        AttributeError,  # One array, an .npy, has no `files`.
-        EOFError,
-        OSError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ValueError(
-            f"{path} is not a whole .npz file of plain arrays ({error}). It may be "
-            "truncated: copy or make it again."
-        ) from error
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (
+            EOFError,
+            OSError,
+            TypeError,  # A single array, an .npy, is no archive.
+            ValueError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            raise ValueError(
+                f"{path} is not a whole .npz file of plain arrays ({error}). It may be "
+                "truncated: copy or make it again."
+            ) from error
 
 
 def save(path: str | Path, variables: Any, dtype: Any = np.float32) -> None:
@@ -126,7 +124,7 @@ def load(path: str | Path, like: Any, architecture: str) -> Any:
         ValueError: if the file is damaged, or names, shapes or values are not those of
             `like`.
     """
-    leaves = traverse_util.flatten_dict(like, sep="/")
+    leaves: dict[str, Any] = traverse_util.flatten_dict(like, sep="/")
     arrays = read(path)
     _check(arrays, {n: tuple(leaf.shape) for n, leaf in leaves.items()}, architecture)
     return traverse_util.unflatten_dict(
@@ -159,7 +157,7 @@ def from_torch(
     Raises:
         ValueError: if names, shapes or values are not those that `like` needs.
     """
-    leaves = traverse_util.flatten_dict(like)
+    leaves: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(like)
     names = {
         path: f"{torch_name('/'.join(path[1:-1]))}.{_TORCH_LEAVES[path[-1]]}"
         for path in leaves

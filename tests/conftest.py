@@ -1,0 +1,58 @@
+"""What every test file shares: strict shapes, the data folder, and tiny networks."""
+
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from mijax.core import Prior, Target
+from mijax.models.dcgan import Critic, Generator
+from mijax.models.mlp import MLP
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_BESIDE = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder of the real data; the test is skipped where there is none."""
+    folder = pathlib.Path(os.environ.get("MIJAX_DATA_DIR", _BESIDE))
+    if not folder.is_dir():
+        pytest.skip(f"there is no {folder}: set MIJAX_DATA_DIR to the data folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classifier():
+    """A Linen module for 8x8x1 images of 3 classes."""
+    return MLP(3, widths=(6,))
+
+
+@pytest.fixture(scope="session")
+def variables(classifier):
+    """Two sets of the classifier's variables."""
+    keys = jax.random.split(jax.random.key(1))
+    return [classifier.init(key, jnp.zeros((1, 8, 8, 1))) for key in keys]
+
+
+@pytest.fixture(scope="session")
+def target(classifier, variables):
+    """The classifier as a target."""
+    return Target.from_linen(classifier, variables[0], (8, 8, 1))
+
+
+@pytest.fixture(scope="session")
+def prior():
+    """A generator and a critic of 8x8x1 images, of random weights."""
+    generator, critic = Generator(8, width=2), Critic(8, width=2)
+    generator_key, critic_key = jax.random.split(jax.random.key(2))
+    return Prior.from_linen(
+        generator,
+        generator.init(generator_key, jnp.zeros((1, 4))),
+        critic,
+        critic.init(critic_key, jnp.zeros((1, 8, 8, 1))),
+        latent_size=4,
+    )

@@ -1,0 +1,132 @@
+"""The real entry points, at the smallest sizes, in processes of their own."""
+
+import hashlib
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+GMI = (
+    "gmi",
+    "--dataset=att_faces",
+    "--data_dir=.",
+    "--num_victims=2",
+    "--gmi.steps=4",
+    "--target_steps=20",
+    "--evaluator_steps=20",
+    "--losses=logit",
+)
+PRIOR = ("train_prior", "--kind=digits", "--dataset=mnist5k", "--steps=60", "--width=2")
+
+
+def start(arguments, workdir):
+    name, *flags = arguments
+    command = [sys.executable, "-m", f"experiments.{name}", *flags]
+    return subprocess.Popen(
+        [*command, f"--workdir={workdir}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+
+
+def run(arguments, workdir):
+    process = start(arguments, workdir)
+    output, _ = process.communicate(timeout=600)
+    return process.returncode, output
+
+
+def digest(workdir):
+    """The bits of everything that a run recovered or trained."""
+    total = hashlib.sha256()
+    for path in sorted(pathlib.Path(workdir).rglob("*.npz")):
+        with np.load(path) as arrays:
+            for name in sorted(arrays.files):
+                total.update(name.encode() + arrays[name].tobytes())
+    return total.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("gmi")
+    code, output = run(GMI, workdir)
+    assert code == 0, output
+    return workdir
+
+
+def test_gmi_leaves_its_results(finished):
+    result = json.loads((finished / "result.json").read_text())
+    assert result["experiment"] == "gmi"
+    assert result["n"] == 2
+    assert {"compile", "run"} == set(result["seconds"])
+    for name in ("top1/gmi_logit", "top1/random_latents", "top1/real_test"):
+        assert 0 <= result["metrics"][name]["value"] <= 1
+    assert "data:image/png" in (finished / "report.html").read_text()
+    assert (finished / "figures" / "recovered.png").is_file()
+
+
+def test_gmi_does_nothing_twice(finished):
+    before = digest(finished)
+    begun = time.monotonic()
+    code, output = run(GMI, finished)
+    assert code == 0, output
+    assert "attack:" not in output
+    assert digest(finished) == before
+    del begun
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--gmi.steps=-1", "--gmi.steps=-1 is negative"),
+        ("--gmi.step=3", "Unknown command line flag 'gmi.step'"),
+        ("--dataset=att_face", "att_face"),
+        ("--dataset=image_folder:/nowhere", "/nowhere"),
+        ("--workdir=/proc/nowhere", "--workdir=/proc/nowhere cannot be written"),
+        ("--seed=1", "--seed=0, not 1"),
+    ],
+)
+def test_a_mistake_is_one_line(finished, flag, words):
+    code, output = (
+        run((*GMI, flag), finished)
+        if "workdir" not in flag
+        else (run((GMI[0], *GMI[1:]), flag.removeprefix("--workdir=")))
+    )
+    assert code != 0
+    assert words in output
+    assert "Traceback" not in output
+
+
+def killed_and_resumed(arguments, workdir, kills, longest):
+    rng = random.Random(0)
+    for _ in range(kills):
+        process = start(arguments, workdir)
+        time.sleep(rng.uniform(2, longest))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    code, output = run(arguments, workdir)
+    assert code == 0, output
+    return digest(workdir)
+
+
+@pytest.mark.slow
+def test_gmi_killed_ten_times_ends_in_the_same_bits(finished, tmp_path):
+    assert killed_and_resumed(GMI, tmp_path, 10, 60) == digest(finished)
+
+
+@pytest.mark.slow
+def test_prior_killed_ten_times_ends_in_the_same_bits(tmp_path):
+    code, output = run(PRIOR, tmp_path / "whole")
+    assert code == 0, output
+    resumed = killed_and_resumed(PRIOR, tmp_path / "killed", 10, 40)
+    assert resumed == digest(tmp_path / "whole")

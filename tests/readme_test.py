@@ -1,0 +1,100 @@
+"""The README's code runs, and its table of methods is what the code says."""
+
+import pathlib
+import re
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen
+
+from mijax import attacks, core, methods, priors
+
+PAGE = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+
+
+def _code(name: str) -> str:
+    block = rf"<!-- test: {name} -->\n```python\n(.*?)```"
+    (code,) = re.findall(block, PAGE, re.DOTALL)
+    return code
+
+
+def _gray(pixels, z):
+    return jax.nn.sigmoid(z @ pixels).reshape(-1, 64, 64, 1)
+
+
+def _indifferent(params, x):
+    return jnp.zeros(len(x))
+
+
+def test_the_white_box_audit_runs(tmp_path, monkeypatch):
+    class Linear(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(10)(x.reshape(len(x), -1))
+
+    pixels = jax.random.normal(jax.random.key(0), (2, 64 * 64))
+    prior = core.Prior(pixels, {}, _gray, _indifferent, 2, (64, 64, 1))
+    loaded = []
+    monkeypatch.setattr(priors, "load", lambda name: loaded.append(name) or prior)
+    monkeypatch.chdir(tmp_path)
+    model = Linear()
+    variables = model.init(jax.random.key(1), jnp.zeros((1, 64, 64, 1)))
+    given = {"model": model, "variables": variables}
+    exec(_code("white box").replace("steps=1500", "steps=2"), given)
+
+    assert loaded == ["faces64"]
+    assert given["found"].trace.shape[0] == 3  # The two steps were taken.
+    assert given["found"].x.shape == (10, 64, 64, 1)
+    assert (tmp_path / "recovered.png").is_file()
+
+
+def test_the_black_box_audit_runs_and_finds_each_digit(capsys):
+    given = {}
+    exec(_code("black box"), given)
+    assert int(capsys.readouterr().out) <= 100_000
+    answers = given["scores"](jax.device_get(given["found"].x))
+    assert (answers.argmax(1) == range(10)).all()
+
+
+def test_the_table_of_methods_is_that_of_the_code():
+    assert methods.inserted(PAGE) == PAGE, "run `make methods`"
+
+
+def test_the_table_has_a_row_for_each_attack():
+    rows = methods.table().splitlines()[2:]
+    assert len(rows) == len(attacks.ALL)
+    for row, method in zip(rows, attacks.ALL, strict=True):
+        assert row.count(" | ") == 3
+        assert f"({method.__name__.replace('.', '/')}.py)" in row
+
+
+def _method(references: str, first_line: str) -> types.ModuleType:
+    method = types.ModuleType("mijax.attacks.planted", f"Planted: x.\n\n{references}")
+    method.attack = types.SimpleNamespace(__doc__=first_line)  # type: ignore[attr]
+    return method
+
+
+def test_references_are_read_with_their_links():
+    references = """References:
+      Zhang et al. The secret: models, in
+        two lines. CVPR 2020. arXiv:1911.07135.
+      Fredrikson, Jha. Exploits. CCS 2015. doi:10.1145/2810103.2813677.
+    """
+    assert methods.papers(_method(references, "")) == (
+        "Zhang et al., [The secret: models, in two lines]"
+        "(https://arxiv.org/abs/1911.07135), CVPR 2020; "
+        "Fredrikson, Jha, [Exploits]"
+        "(https://doi.org/10.1145/2810103.2813677), CCS 2015"
+    )
+
+
+def test_an_attack_that_does_not_introduce_itself_is_refused():
+    method = _method("References:\n  Somebody, somewhere.", "Does things.")
+    with pytest.raises(ValueError, match="names no paper"):
+        methods.papers(method)
+    with pytest.raises(ValueError, match="begin with 'Recovers'"):
+        methods.recovers(method)
+    with pytest.raises(ValueError, match="once each"):
+        methods.inserted("a page without markers")

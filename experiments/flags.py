@@ -33,7 +33,7 @@ def common(experiment: str, *, dataset: str | None) -> None:
     flags.DEFINE_bool("resume", True, "Keep what is finished; no starts over.")
 
 
-def from_config(default: C, prefix: str) -> Callable[[], C]:
+def from_config(default: C, prefix: str) -> Callable[..., C]:
     """Defines `--prefix.field` for each number of `default`; returns their reader.
 
     The default shown is the method's; a flag that is not given leaves the preset's
@@ -72,6 +72,18 @@ def given() -> dict[str, Any]:
     }
 
 
+def command(experiment: str) -> str:
+    """The command that makes this run again: the flags that were typed, less places."""
+    typed = {
+        name: FLAGS[name].value
+        for name in given()
+        if FLAGS[name].present and name not in ("workdir", "data_dir", "install")
+    }
+    if FLAGS["data_dir"].present:
+        typed["data_dir"] = "DIR"
+    return f"python -m experiments.{experiment} {describe(typed)}".rstrip()
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs `main` after parsing flags; a mistake of the user's ends in one line."""
 
@@ -97,4 +109,8 @@ def run(main: Callable[[], None]) -> None:
 
 def describe(values: Mapping[str, Any]) -> str:
     """Flags as they would be typed."""
-    return " ".join(f"--{k}={v}" for k, v in values.items() if v is not None)
+    words = []
+    for name, value in values.items():
+        several = value if isinstance(value, list) else [value]
+        words += [f"--{name}={v}" for v in several if v is not None]
+    return " ".join(words)

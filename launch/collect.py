@@ -62,12 +62,11 @@ def text(table: Sequence[Row]) -> str:
 def _read(path: pathlib.Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text())
-        result["flags"], result["metrics"], result["experiment"]
+        return {name: result[name] for name in ("experiment", "flags", "metrics")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not a result ({error!r}): move it away, or run it again."
         ) from error
-    return result
 
 
 def _varied(given: Sequence[dict[str, Any]]) -> list[str]:

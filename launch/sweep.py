@@ -1,6 +1,6 @@
-"""Runs an experiment once for each element of a product of flags.
+r"""Runs an experiment once for each element of a product of flags.
 
-    python -m launch.sweep --experiment=gmi --workdir=runs/seeds --jobs=2 \\
+    python -m launch.sweep --experiment=gmi --workdir=runs/seeds --jobs=2 \
       seed=0,1,2 gmi.steps=500,1500
     python -m launch.collect --workdir=runs/seeds
 
@@ -9,7 +9,7 @@ Each element gets a folder below `--workdir`, named for its flags. One that hold
 On a cluster, `--executor=slurm` writes one array script, whose task k runs element k,
 and leaves it to you to submit; `--slurm` gives it further options:
 
-    python -m launch.sweep --experiment=gmi --workdir=runs/seeds --executor=slurm \\
+    python -m launch.sweep --experiment=gmi --workdir=runs/seeds --executor=slurm \
       --slurm=gpus=1 --slurm=time=01:00:00 seed=0,1,2 && sbatch runs/seeds/sweep.sbatch
 """
 

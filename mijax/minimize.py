@@ -167,6 +167,9 @@ def elite_gaussian(
 ) -> Strategy:
     """The cross-entropy method: a diagonal Gaussian, refitted to the best `elite`.
 
+    Departure: the deviation is taken about the mean before, as evolution strategies
+    do, so that it grows along a slope instead of collapsing there.
+
     Args:
       population: points a generation.
       elite: how many of them the next Gaussian is fitted to.
@@ -194,7 +197,8 @@ def elite_gaussian(
         chosen = jnp.argsort(losses)[:elite]
         alive = jnp.isfinite(losses[chosen])[:, None]
         mean = jnp.mean(points[chosen], 0, where=alive)
-        deviation = jnp.maximum(jnp.std(points[chosen], 0, where=alive), floor)
+        moved = (points[chosen] - state[0][None]) ** 2
+        deviation = jnp.maximum(jnp.sqrt(jnp.mean(moved, 0, where=alive)), floor)
         some = jnp.any(alive)  # Where all failed, the search stays where it was.
         return jnp.where(some, mean, state[0]), jnp.where(some, deviation, state[1])
 

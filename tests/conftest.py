@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mijax.core import Prior, Target
@@ -25,6 +26,21 @@ def data_dir():
     return folder
 
 
+def drawn(module, seed, x):
+    """Random variables of a module for inputs like `x`, without compiling anything."""
+    rng = np.random.default_rng(seed)
+    x = jax.ShapeDtypeStruct(x, jnp.float32)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(
+            rng.normal(0, 0.3, leaf.shape)
+            if len(leaf.shape) > 1
+            else np.full(leaf.shape, 0.5),
+            jnp.float32,
+        ),
+        jax.eval_shape(module.init, jax.random.key(0), x),
+    )
+
+
 @pytest.fixture(scope="session")
 def classifier():
     """A Linen module for 8x8x1 images of 3 classes."""
@@ -34,8 +50,7 @@ def classifier():
 @pytest.fixture(scope="session")
 def variables(classifier):
     """Two sets of the classifier's variables."""
-    keys = jax.random.split(jax.random.key(1))
-    return [classifier.init(key, jnp.zeros((1, 8, 8, 1))) for key in keys]
+    return [drawn(classifier, seed, (1, 8, 8, 1)) for seed in (1, 2)]
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +63,10 @@ def target(classifier, variables):
 def prior():
     """A generator and a critic of 8x8x1 images, of random weights."""
     generator, critic = Generator(8, width=2), Critic(8, width=2)
-    generator_key, critic_key = jax.random.split(jax.random.key(2))
     return Prior.from_linen(
         generator,
-        generator.init(generator_key, jnp.zeros((1, 4))),
+        drawn(generator, 3, (1, 4)),
         critic,
-        critic.init(critic_key, jnp.zeros((1, 8, 8, 1))),
+        drawn(critic, 4, (1, 8, 8, 1)),
         latent_size=4,
     )

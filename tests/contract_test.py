@@ -143,7 +143,12 @@ def test_one_trace(attack, kind, classifier, variables, prior):
     assert numbers
     for name in numbers:
         value = getattr(CONFIGS[attack], name) * 0.75
-        go(0, [0, 2], variables[0], dataclasses.replace(CONFIGS[attack], **{name: value}))
+        go(
+            0,
+            [0, 2],
+            variables[0],
+            dataclasses.replace(CONFIGS[attack], **{name: value}),
+        )
     assert len(calls) == traced
 
 
@@ -258,7 +263,7 @@ def test_bad_labels_are_refused(attack, kind, target, prior):
 @every_case
 def test_numbers_that_are_none_are_refused(attack, kind, target, prior):
     params = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), target.params)
-    with pytest.raises(ValueError, match="target's parameters.*NaN"):
+    with pytest.raises(ValueError, match=r"target's parameters.*NaN"):
         knowing(kind, dataclasses.replace(target, params=params), [0], prior)
     broken = dataclasses.replace(prior, critic=jnp.array([jnp.inf]))
     with pytest.raises(ValueError, match=r"prior's parameters\.critic.*infinite"):

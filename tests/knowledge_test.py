@@ -111,7 +111,7 @@ class TestCounting:
         query = compile_(kind.query)
         _, left = query(kind.of(target, LABELS, budget=6), x)
         _, left = query(left, x[:2])
-        with pytest.raises(Exception, match="budget is 6 .* asked for 7"):
+        with pytest.raises(Exception, match=r"budget is 6 .* asked for 7"):
             jax.block_until_ready(query(left, x[:1]))
 
     def test_what_the_budget_refuses_is_not_asked(self, x):
@@ -174,7 +174,7 @@ class TestChecks:
 
     def test_glimpses_are_checked(self, target):
         glimpse = Glimpse(jnp.full((1, *SHAPE), jnp.nan), jax.tree_util.Partial(abs))
-        with pytest.raises(ValueError, match="glimpse.* hold 64"):
+        with pytest.raises(ValueError, match=r"glimpse.* hold 64"):
             WhiteBox(target, LABELS[:1], glimpse=glimpse)
 
     def test_half_precision_is_checked(self, target):

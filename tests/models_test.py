@@ -35,7 +35,6 @@ FAMILIES = {
     "mlp": (mlp.MLP(5, widths=(8, 7)), (6, 5, 1), 7),
     "dae": (mlp.DAE(5, (6, 5, 1), widths=(8, 7)), (6, 5, 1), 7),
     "lenet": (lenet.LeNet(5), (32, 32, 1), 84),
-    "mcnn": (lenet.mcnn(5, width=2), (16, 16, 1), 32),
     "scnn": (lenet.scnn(5, width=2), (16, 16, 1), 16),
     "vgg16": (vgg.VGG16(5, width=2), (32, 32, 1), 16),
     "resnet_basic": (
@@ -173,16 +172,11 @@ def test_face_evolve_is_ir50():
     assert size == pytest.approx(43.6e6, rel=2e-3)
 
 
-def test_resnets_have_their_layers():
-    for module, layers_with_weights in (
-        (resnet.resnet18(10), 18),
-        (resnet.resnet152(10), 152),
-    ):
-        params = traverse_util.flatten_dict(
-            weights.shapes(module, (64, 64, 3))["params"], sep="/"
-        )
-        kernels = [n for n in params if n.endswith("kernel") and "shortcut" not in n]
-        assert len(kernels) == layers_with_weights
+def test_digit_target_has_the_published_kernels():
+    params = weights.shapes(lenet.mcnn(), (32, 32, 1))["params"]
+    kernels = [params[f"conv_{index}"]["kernel"].shape for index in range(3)]
+    assert kernels == [(7, 7, 1, 64), (5, 5, 64, 128), (5, 5, 128, 256)]
+    assert params["logits"]["kernel"].shape == (4 * 4 * 256, 10)
 
 
 def test_option_a_shortcut_passes_the_input():

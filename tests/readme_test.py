@@ -11,7 +11,8 @@ from flax import linen
 
 from mijax import attacks, core, methods, priors
 
-PAGE = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = (ROOT / "README.md").read_text()
 
 
 def _code(name: str) -> str:
@@ -58,6 +59,12 @@ def test_the_black_box_audit_runs_and_finds_each_digit(capsys):
     assert (answers.argmax(1) == range(10)).all()
 
 
+def test_the_page_is_finished_and_its_links_lead_somewhere():
+    assert re.findall(r"<<.*?>>", PAGE) == []
+    links = re.findall(r"\]\((?!https:)([^)]+)\)", PAGE)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_the_table_of_methods_is_that_of_the_code():
     assert methods.inserted(PAGE) == PAGE, "run `make methods`"
 
@@ -72,7 +79,7 @@ def test_the_table_has_a_row_for_each_attack():
 
 def _method(references: str, first_line: str) -> types.ModuleType:
     method = types.ModuleType("mijax.attacks.planted", f"Planted: x.\n\n{references}")
-    method.attack = types.SimpleNamespace(__doc__=first_line)  # type: ignore[attr]
+    method.attack = types.SimpleNamespace(__doc__=first_line)
     return method
 
 

@@ -16,6 +16,7 @@ class PReLU(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns `x` where it is positive and `slope * x` elsewhere, `[..., C]`."""
         slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],))
+        slope = jnp.expand_dims(slope, range(x.ndim - 1))
         return jnp.where(x > 0, x, slope * x)
 
 

@@ -1,0 +1,1 @@
+"""Speed, measured against what the machine can do and against PyTorch eager."""

@@ -1,0 +1,38 @@
+"""A small training with a checkpoint every few steps, run to be killed."""
+
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import optax
+
+from experiments import training
+from mijax import fit
+from mijax.models.mlp import MLP
+
+SHAPE = (8, 8, 1)
+
+
+def train(folder, steps=100_000, chunk=4):
+    """Trains a classifier of noise, from the last checkpoint in `folder`."""
+    rng = np.random.default_rng(0)
+    images = rng.uniform(size=(50, *SHAPE)).astype(np.float32)
+    labels = rng.integers(0, 3, 50).astype(np.int32)
+    module, optimizer = MLP(3, widths=(16,)), optax.adam(1e-3)
+    start = fit.learner(jax.random.key(0), module, SHAPE, optimizer)
+    return training.train(
+        jax.random.key(1),
+        start,
+        fit.supervised(module, optimizer, augment=fit.shift_and_mirror(1)),
+        (images, labels),
+        name="noise",
+        folder=pathlib.Path(folder),
+        batch_size=16,
+        steps=steps,
+        chunk=chunk,
+    )
+
+
+if __name__ == "__main__":
+    train(sys.argv[1])

@@ -54,7 +54,7 @@ def from_config(default: C, prefix: str) -> Callable[..., C]:
             if FLAGS[name].present
         }
         for field, value in given.items():
-            if value < 0 and field not in ("start",):
+            if value is not None and value < 0 and field != "start":
                 raise ValueError(
                     f"--{names[field]}={value} is negative: it must be 0 or more."
                 )

@@ -115,9 +115,9 @@ def sizes(kind: str, preset: str, target: str, private: int, judged: int) -> Siz
         return Sizes(
             FaceEvolve(private, 8, (1, 1, 1, 1), 128),
             resnet18(judged, 24, small_images=False),
-            600,
-            600,
-            gmi.Config(steps=150, restarts=1, learning_rate=0.1),
+            400,
+            400,
+            gmi.Config(steps=100, restarts=1, learning_rate=0.1),
             ("cross_entropy", "logit"),
         )
     network = {
@@ -186,7 +186,11 @@ def main() -> None:
             glimpse = GLIMPSES[_GLIMPSE.value](jnp.asarray(subjects))
             knowledge = dataclasses.replace(knowledge, glimpse=glimpse)
         found, seconds = attacks(
-            keys["attack"], knowledge, config, workdir, _LOSSES.value or size.losses
+            keys["attack"],
+            knowledge,
+            config,
+            workdir,
+            tuple(_LOSSES.value or size.losses),
         )
 
     recovered = {name: arrays["x"] for name, arrays in found.items()}
@@ -197,7 +201,9 @@ def main() -> None:
     chosen = surest(target, drawn[: size.anchors], labels)
     real, real_labels = per_person(private.test, labels)
     shown = recovered | {"surest_sample": chosen} | without | {"real_test": real}
-    experts = [judging.evaluator("evaluator", expert, private.train, world.public)]
+    experts: list[judging.Judge | None] = [
+        judging.evaluator("evaluator", expert, private.train, world.public)
+    ]
     experts.append(
         judging.face_features(
             worlds.data_folder(values.data_dir), private.train, world.public

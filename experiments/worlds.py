@@ -80,9 +80,9 @@ def digits(
     )
     pads = [(0, 0), (2, 2), (2, 2), (0, 0)]
     loaded = dataclasses.replace(loaded, images=np.pad(loaded.images, pads))
-    split = data.by_label(loaded, _DIGITS)
+    sides = data.by_label(loaded, _DIGITS)
     name = f"{dataset}, digits 5 to 9"
-    return World(name, split.private, split.public, "digits32", False)
+    return World(name, sides.private, sides.public, "digits32", False)
 
 
 def _grey(dataset: Dataset) -> Dataset:

@@ -44,7 +44,7 @@ def operands(geometry, seed=0):
 
 def close(a, b):
     scale = float(jnp.max(jnp.abs(b))) + 1.0
-    np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)

@@ -611,7 +611,7 @@ def attacks(
             workdir, "inpainted", lambda: run(gmi.attack, blind)
         )
     found["mi_face"] = stages.once(
-        workdir, "mi_face", lambda: run(mi_face.attack, mi_face.Config(steps=200))
+        workdir, "mi_face", lambda: run(mi_face.attack, mi_face.Config(steps=100))
     )
     seconds = {
         kind: float(sum(arrays[kind] for arrays in found.values()))

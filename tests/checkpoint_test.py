@@ -139,7 +139,7 @@ def kill_at_random(folder, kills, rng):
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_killed_training_resumes_to_the_same_bits(tmp_path, kills):
+def test_a_killed_training_resumes_to_the_same_bits(optimized, tmp_path, kills):
     kill_at_random(tmp_path / "killed", kills, random.Random(kills))
     steps = checkpoint.latest(tmp_path / "killed") + 10
     resumed = train_until_killed.train(tmp_path / "killed", steps)

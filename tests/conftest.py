@@ -3,6 +3,9 @@
 import os
 import pathlib
 
+# Tests run most programs once, so they compile them quickly; child processes too.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +18,18 @@ from mijax.models.mlp import MLP
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 _BESIDE = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def optimized(monkeypatch):
+    """Compiles as a user's run does: for what is promised bit for bit."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

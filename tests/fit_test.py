@@ -50,7 +50,7 @@ def trained(module, data, steps=100, **options):
 
 
 class TestFit:
-    def test_chunks_are_one_go_bit_for_bit(self):
+    def test_chunks_are_one_go_bit_for_bit(self, optimized):
         module, data = Normalized(), blobs(0, 70)
         augment = fit.shift_and_mirror(1)
         step = fit.supervised(module, OPTIMIZER, augment=augment)

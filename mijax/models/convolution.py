@@ -143,7 +143,7 @@ def depthwise(
         padded = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
         return sum(
             (
-                _shifted(geometry, padded, i, j) * kernel[i, j, 0]
+                _shifted(geometry, padded, i, j) * kernel[i : i + 1, j : j + 1]
                 for i in range(geometry.kernel[0])
                 for j in range(geometry.kernel[1])
             ),

@@ -115,8 +115,8 @@ def sizes(kind: str, preset: str, target: str, private: int, judged: int) -> Siz
         return Sizes(
             FaceEvolve(private, 8, (1, 1, 1, 1), 128),
             resnet18(judged, 24, small_images=False),
-            400,
-            400,
+            320,
+            320,
             gmi.Config(steps=100, restarts=1, learning_rate=0.1),
             ("cross_entropy", "logit"),
         )

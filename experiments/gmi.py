@@ -133,6 +133,7 @@ def sizes(kind: str, preset: str, target: str, private: int, judged: int) -> Siz
 def main() -> None:
     """Trains target and evaluator, attacks, judges, and writes the report."""
     values = flags.FLAGS
+    _CONFIG()  # Refuses a bad flag before anything is done.
     workdir = report.prepare_workdir(values.workdir)
     stages.claim(workdir, common.given(), values.resume)
     world = getattr(worlds, _KIND.value)(values.dataset, values.data_dir)
@@ -588,7 +589,10 @@ def attacks(
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, float]]:
     """Runs GMI with each identity loss, and MI-Face; returns arrays and seconds."""
 
-    def run(attack: Callable[..., Reconstruction], config: Any) -> dict[str, Any]:
+    def run(
+        name: str, attack: Callable[..., Reconstruction], config: Any
+    ) -> dict[str, Any]:
+        print(f"attack: {name}", flush=True)
         start = time.monotonic()
         compiled = jax.jit(attack).lower(key, knowledge, config).compile()
         middle = time.monotonic()
@@ -599,19 +603,22 @@ def attacks(
 
     found = {}
     for name in losses:
-        print(f"attack: gmi, {name}", flush=True)
         variant = dataclasses.replace(config, identity_loss=LOSSES[name])
         found[f"gmi_{name}"] = stages.once(
-            workdir, f"gmi_{name}", lambda variant=variant: run(gmi.attack, variant)
+            workdir,
+            f"gmi_{name}",
+            lambda name=name, variant=variant: run(f"gmi, {name}", gmi.attack, variant),
         )
     if knowledge.glimpse is not None:
         # What the same adversary gets without the target: the prior's own inpainting.
         blind = dataclasses.replace(config, identity_weight=0.0)
         found["inpainted"] = stages.once(
-            workdir, "inpainted", lambda: run(gmi.attack, blind)
+            workdir, "inpainted", lambda: run("inpainting", gmi.attack, blind)
         )
     found["mi_face"] = stages.once(
-        workdir, "mi_face", lambda: run(mi_face.attack, mi_face.Config(steps=100))
+        workdir,
+        "mi_face",
+        lambda: run("mi_face", mi_face.attack, mi_face.Config(steps=100)),
     )
     seconds = {
         kind: float(sum(arrays[kind] for arrays in found.values()))

@@ -833,8 +833,8 @@ def draw(
     return [
         report.Picture(
             folder / "recovered.png",
-            f"The first {len(names)} people, none chosen. The mean of others needs "
-            "no target; that of shuffled labels has nothing to tell of these people.",
+            f"The first {len(names)} people, none chosen. Null shuffled comes from a "
+            "target trained on shuffled labels; the mean of others needs none.",
         ),
         report.Picture(
             folder / "rounding.png",

@@ -84,10 +84,7 @@ def test_asks_each_pixel_twice_a_step(finished):
     np.testing.assert_array_equal(found["queries"], 40 * (2 * pixels + 1) * 3)
 
 
-@pytest.mark.parametrize(
-    "flag",
-    ["--sizes.shrink=0", "--sizes.sweep_shrink=9", "--seed=1", "--mi_face.steps=-1"],
-)
+@pytest.mark.parametrize("flag", ["--sizes.shrink=0", "--seed=1"])
 def test_refuses_in_one_line_what_cannot_be(finished, flag):
     refused = _run(finished, flag)
     assert refused.returncode == 2

@@ -1,8 +1,4 @@
-"""What an adversary has: the type of the knowledge is the threat model.
-
-What an adversary may not see has no field to be read from. Auxiliary information, a
-generator, public images, a glimpse of the private image, is a field of its own.
-"""
+"""Black boxes: a query that returns confidences, or the predicted label alone."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,48 +11,8 @@ import numpy as np
 from jax import Array
 from jax.experimental import io_callback
 
-from mijax.core import Glimpse, Prior, Target, known, pytree, static
-
-
-@pytree
-class Codec:
-    """A target's own first layers as a space to search in (Process-DAE).
-
-    Attributes:
-      encode: `images [B, *shape] -> [B, D]`; a pytree, such as a `Partial`.
-      decode: `[B, D] -> images [B, *shape]`.
-    """
-
-    encode: Callable[[Array], Array]
-    decode: Callable[[Array], Array]
-
-
-@pytree
-class WhiteBox:
-    """Parameters and architecture: the adversary may differentiate.
-
-    Attributes:
-      target: the model.
-      labels: the class to recover for each victim, `[V]` int32.
-      prior: a generator of public images.
-      public: public images, `[M, H, W, C]`.
-      glimpse: what is seen of each victim's private image.
-      codec: the target's first layers, where it is an autoencoder.
-    """
-
-    target: Target
-    labels: Array
-    prior: Prior | None = None
-    public: Array | None = None
-    glimpse: Glimpse | None = None
-    codec: Codec | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses labels, images and parameters that cannot be right."""
-        _check(self, self.target)
-        if isinstance(self.target, Target):
-            _finite("The target's parameters", self.target.params)
-        _finite("The glimpse", self.glimpse)
+from mijax.core import Prior, Target, pytree, static
+from mijax.knowledge import checks
 
 
 @pytree
@@ -83,7 +39,7 @@ class Scores:
 
     def __post_init__(self) -> None:
         """Refuses labels and images that cannot be right."""
-        _check(self, self.oracle)
+        checks.labels_and_auxiliaries(self, self.oracle)
 
     @classmethod
     def of(
@@ -171,7 +127,7 @@ class Labels:
 
     def __post_init__(self) -> None:
         """Refuses labels and images that cannot be right."""
-        _check(self, self.oracle)
+        checks.labels_and_auxiliaries(self, self.oracle)
 
     @classmethod
     def of(
@@ -284,7 +240,7 @@ class _Confidences:
 
 
 def _hide(target: Target, release: Callable[[Array], Array] | None) -> Oracle:
-    _finite("The target's parameters", target.params)
+    checks.finite("The target's parameters", target.params)
     hidden = target, release
     return Oracle(_Confidences(), hidden, target.shape, target.num_classes)
 
@@ -353,43 +309,3 @@ def _afford(budget: int, spent: Array) -> np.ndarray:
 
 def _counted(knowledge: Any, spent: Array) -> Any:
     return dataclasses.replace(knowledge, spent=spent)
-
-
-# Checks ---------------------------------------------------------------------------
-
-
-def _check(knowledge: Any, model: Any) -> None:
-    if isinstance(knowledge.labels, list | tuple):
-        raise ValueError(
-            f"labels are a {type(knowledge.labels).__name__}: they must be an array "
-            "of integers, one a victim."
-        )
-    labels = known(knowledge.labels)
-    if labels is not None:
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(
-                f"labels are {labels.dtype}: they must be integers, one a victim."
-            )
-        if not labels.size:
-            raise ValueError("labels are empty: give one a victim.")
-        classes = getattr(model, "num_classes", None)
-        if classes is not None and (labels.min() < 0 or labels.max() >= classes):
-            wrong = labels[(labels < 0) | (labels >= classes)].flat[0]
-            raise ValueError(
-                f"labels hold {wrong}: the target's classes are 0 to {classes - 1}."
-            )
-    _finite("The public images", knowledge.public)
-    _finite("The prior's parameters", knowledge.prior)
-
-
-def _finite(name: str, tree: Any) -> None:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        numbers = known(leaf)
-        if numbers is not None and jnp.issubdtype(numbers.dtype, jnp.floating):
-            bad = int(np.sum(~np.isfinite(numbers)))
-            if bad:
-                where = jax.tree_util.keystr(path)
-                raise ValueError(
-                    f"{name}{where} hold {bad} values that are NaN or infinite: "
-                    "mend them before the attack."
-                )

@@ -1,0 +1,10 @@
+"""What an adversary has: the type of the knowledge is the threat model.
+
+What an adversary may not see has no field to be read from. Auxiliary information, a
+generator, public images, a glimpse of the private image, is a field of its own.
+"""
+
+from mijax.knowledge.black_box import Labels, Oracle, Scores
+from mijax.knowledge.white_box import Codec, WhiteBox
+
+__all__ = ["Codec", "Labels", "Oracle", "Scores", "WhiteBox"]

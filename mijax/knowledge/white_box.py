@@ -1,0 +1,49 @@
+"""White box: the adversary holds parameters and architecture."""
+
+from collections.abc import Callable
+
+from jax import Array
+
+from mijax.core import Glimpse, Prior, Target, pytree
+from mijax.knowledge import checks
+
+
+@pytree
+class Codec:
+    """A target's own first layers as a space to search in (Process-DAE).
+
+    Attributes:
+      encode: `images [B, *shape] -> [B, D]`; a pytree, such as a `Partial`.
+      decode: `[B, D] -> images [B, *shape]`.
+    """
+
+    encode: Callable[[Array], Array]
+    decode: Callable[[Array], Array]
+
+
+@pytree
+class WhiteBox:
+    """Parameters and architecture: the adversary may differentiate.
+
+    Attributes:
+      target: the model.
+      labels: the class to recover for each victim, `[V]` int32.
+      prior: a generator of public images.
+      public: public images, `[M, H, W, C]`.
+      glimpse: what is seen of each victim's private image.
+      codec: the target's first layers, where it is an autoencoder.
+    """
+
+    target: Target
+    labels: Array
+    prior: Prior | None = None
+    public: Array | None = None
+    glimpse: Glimpse | None = None
+    codec: Codec | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses labels, images and parameters that cannot be right."""
+        checks.labels_and_auxiliaries(self, self.target)
+        if isinstance(self.target, Target):
+            checks.finite("The target's parameters", self.target.params)
+        checks.finite("The glimpse", self.glimpse)

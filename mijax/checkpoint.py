@@ -56,8 +56,8 @@ def save(folder: str | os.PathLike[str], step: int, tree: Any) -> None:
             manager.wait_until_finished()
     except (OSError, ValueError) as error:  # The latter is TensorStore's.
         raise ValueError(
-            f"Cannot write a checkpoint to {path}: {str(error)[:200]}. Earlier steps are intact; "
-            "free some space or choose another --workdir."
+            f"Cannot write a checkpoint to {path}: {str(error)[:200]}. "
+            "Earlier steps are intact; free some space or choose another --workdir."
         ) from error
 
 

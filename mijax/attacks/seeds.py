@@ -1,4 +1,7 @@
-"""First guesses of a batch of images: `(key, shape [B, H, W, C]) -> images`.
+"""First guesses of a batch of images.
+
+Each is `(key, shape [B, H, W, C], similar) -> images`, where `similar` are images of
+the same classes, of that shape, or None where the adversary has none.
 
 References:
   Wei et al. A framework for evaluating gradient leakage attacks in federated learning
@@ -15,17 +18,25 @@ from jax import Array
 from mijax.knowledge import SharedUpdate
 from mijax.victims import keys_of
 
-Seed = Callable[[Array, tuple[int, ...]], Array]
+Seed = Callable[[Array, tuple[int, ...], Array | None], Array]
 
 
-def normal(key: Array, shape: tuple[int, ...]) -> Array:
+def normal(key: Array, shape: tuple[int, ...], similar: Array | None) -> Array:
     """Standard normal pixels, DLG's."""
+    del similar
     return jax.random.normal(key, shape)
 
 
-def uniform(key: Array, shape: tuple[int, ...]) -> Array:
+def uniform(key: Array, shape: tuple[int, ...], similar: Array | None) -> Array:
     """Uniform pixels in [0, 1]."""
+    del similar
     return jax.random.uniform(key, shape)
+
+
+def gray_noise(key: Array, shape: tuple[int, ...], similar: Array | None) -> Array:
+    """Normal pixels of mean 1/2 and deviation 1/4: normal for standardized images."""
+    del similar
+    return 0.5 + 0.25 * jax.random.normal(key, shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +49,11 @@ class Patterned:
 
     side: int = 8
 
-    def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
+    def __call__(
+        self, key: Array, shape: tuple[int, ...], similar: Array | None
+    ) -> Array:
         """Draws a square for each image."""
+        del similar
         batch, height, width, channels = shape
         square = jax.random.uniform(key, (batch, self.side, self.side, channels))
         times = 1, -(-height // self.side), -(-width // self.side), 1
@@ -56,11 +70,27 @@ class Constant:
 
     color: tuple[float, ...] = (0.5,)
 
-    def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
+    def __call__(
+        self, key: Array, shape: tuple[int, ...], similar: Array | None
+    ) -> Array:
         """Returns the same images for any key."""
-        del key
+        del key, similar
         color = jnp.asarray(self.color, jnp.float32)
         return jnp.broadcast_to(color[None, None, None], shape)
+
+
+def same_class(key: Array, shape: tuple[int, ...], similar: Array | None) -> Array:
+    """The image of the same class that the adversary has.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    del key, shape
+    if similar is None:
+        raise ValueError(
+            "The seed is an image of the same class: pass SharedUpdate(..., similar=...)."
+        )
+    return similar
 
 
 DARK = Constant((0.0,))
@@ -88,4 +118,8 @@ def sown(seed: Seed, key: Array, knowledge: SharedUpdate, restarts: int) -> Arra
         keys_of(key, knowledge.victims)
     )
     shape = knowledge.batch_size, *knowledge.target.shape
-    return jax.vmap(jax.vmap(lambda key: seed(key, shape)))(keys)
+
+    def of_victim(keys: Array, similar: Array | None) -> Array:
+        return jax.vmap(lambda key: seed(key, shape, similar))(keys)
+
+    return jax.vmap(of_victim)(keys, knowledge.similar)

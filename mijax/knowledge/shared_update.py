@@ -24,12 +24,14 @@ class SharedUpdate:
       labels: the classes of their examples, `[V, B]` int32, where they are known.
       statistics: the means and variances of their batches, a tree as
         `Target.running_statistics` with leaves `[V, F]`, where they are shared.
+      similar: an image of the same class as each example, `[V, B, *shape]`, where the
+        adversary has one.
       prior: a generator of public images.
       public: public images, `[M, H, W, C]`.
     """
 
     # Of these fields, each leaf's first axis is the victims'.
-    VICTIMS: ClassVar = ("update", "labels", "statistics")
+    VICTIMS: ClassVar = ("update", "labels", "statistics", "similar")
 
     target: Target
     update: Any
@@ -37,6 +39,7 @@ class SharedUpdate:
     recipe: Recipe = Recipe()
     labels: Array | None = None
     statistics: Any = None
+    similar: Array | None = None
     prior: Prior | None = None
     public: Array | None = None
 
@@ -48,6 +51,7 @@ class SharedUpdate:
                 "examples taught it."
             )
         checks.finite("The public images", self.public)
+        checks.finite("The similar images", self.similar)
         checks.finite("The prior's parameters", self.prior)
         checks.finite("The shared update's leaves ", self.update)
         checks.finite("The shared statistics' leaves ", self.statistics)
@@ -80,6 +84,13 @@ class SharedUpdate:
                 raise ValueError(
                     f"labels are {self.labels.shape}: they must be {expected}, one for "
                     "each example of each client."
+                )
+        if self.similar is not None:
+            expected = self.victims, self.batch_size, *self.target.shape
+            if self.similar.shape != expected:
+                raise ValueError(
+                    f"The similar images are {self.similar.shape}: they must be "
+                    f"{expected}, one for each example of each client."
                 )
         return self
 

@@ -185,7 +185,7 @@ def _evidence(knowledge: SharedUpdate) -> Array:
 
 
 def _mean_confidence(knowledge: SharedUpdate) -> Array:
-    """The model's mean confidence in each class, of public images or of noise, `[K]`."""
+    """The model's mean confidence in each class, of public images or noise, `[K]`."""
     images = knowledge.public
     if images is None:
         shape = _PROBES, *knowledge.target.shape

@@ -88,7 +88,7 @@ def same_class(key: Array, shape: tuple[int, ...], similar: Array | None) -> Arr
     del key, shape
     if similar is None:
         raise ValueError(
-            "The seed is an image of the same class: pass SharedUpdate(..., similar=...)."
+            "The seed is an image of the same class: give the knowledge `similar` ones."
         )
     return similar
 

@@ -427,7 +427,7 @@ def evolve(
     """Searches by evaluations alone; failed evaluations cannot win.
 
     Args:
-      key: the key is consumed.
+      key: one key, or one a problem, `[N]`; the key is consumed.
       objective: `(x [N * P, D], carried) -> (losses [N * P], carried)`.
       x: where to start, `[N, D]`.
       strategy: how to search one problem.
@@ -447,7 +447,7 @@ def evolve(
 
     def body(state: Any, key: Array) -> tuple[Any, Array]:
         search, best, least, _, carried = state
-        points = jax.vmap(strategy.ask)(jax.random.split(key, problems), search)
+        points = jax.vmap(strategy.ask)(key, search)
         losses, carried = objective(points.reshape(-1, dimensions), carried)
         losses = losses.reshape(problems, -1)
         losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
@@ -461,6 +461,12 @@ def evolve(
 
     least = jnp.full((problems,), jnp.inf, x.dtype)
     state = (jax.vmap(strategy.init)(x), x, least, x, carried)
-    keys = jax.random.split(key, generations)
+    if key.ndim == 0:
+        keys = jax.vmap(lambda key: jax.random.split(key, problems))(
+            jax.random.split(key, generations)
+        )
+    else:
+        split = jax.vmap(lambda key: jax.random.split(key, generations), out_axes=1)
+        keys = split(key)
     (_, best, least, last, carried), trace = lax.scan(body, state, keys)
     return Found(best, least, last, trace, carried)

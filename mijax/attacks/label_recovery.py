@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mijax.attacks import dense_layers
 from mijax.knowledge import SharedUpdate
 
 Rule = Callable[[SharedUpdate], Array]
@@ -136,46 +137,15 @@ def last_layer(knowledge: SharedUpdate) -> LastLayer:
     Of local steps, the mean over them is taken, as if the weights had not moved.
 
     Raises:
-      ValueError: if no leaf, or more than one, can be the last layer's weight.
+      ValueError: if no layer, or more than one, can be the last.
     """
-    target, recipe = knowledge.target, knowledge.recipe
-    probe = jax.ShapeDtypeStruct((1, *target.shape), jnp.float32)
-    features = jax.eval_shape(target.predict, probe).features
-    width = None if features is None or features.ndim != 2 else features.shape[1]
-    leaves = jax.tree_util.tree_leaves_with_path(target.trained)
-    weights = [
-        index
-        for index, (_, leaf) in enumerate(leaves)
-        if leaf.ndim == 2
-        and leaf.shape[1] == target.num_classes
-        and width in (None, leaf.shape[0])
-    ]
-    if len(weights) != 1:
-        names = [jax.tree_util.keystr(leaves[index][0]) for index in weights]
-        raise ValueError(
-            f"The last layer cannot be told: of the target's leaves, {names or 'none'} "
-            f"are [F, {target.num_classes}]. Give the labels in the knowledge, or let "
-            "the model return a Prediction with the features of its last layer."
-        )
-    (weight,) = weights
-    layer = _layer(leaves[weight][0])
-    biases = [
-        index
-        for index, (path, leaf) in enumerate(leaves)
-        if leaf.shape == (target.num_classes,) and _layer(path) == layer
-    ]
-    update = jax.tree.leaves(knowledge.update)
+    layer, recipe = dense_layers.last(knowledge.target), knowledge.recipe
+    leaves = jax.tree.leaves(knowledge.update)
     if recipe.local_steps:
         scale = -1 / (recipe.learning_rate * recipe.local_steps)
-        update = [leaf * scale for leaf in update]
-    return LastLayer(update[weight], update[biases[0]] if biases else None)
-
-
-def _layer(path: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The path of the layer that a parameter belongs to."""
-    if path and path[-1] == jax.tree_util.GetAttrKey("value"):  # Flax NNX's.
-        path = path[:-1]
-    return path[:-1]
+        leaves = [leaf * scale for leaf in leaves]
+    bias = None if layer.bias is None else leaves[layer.bias]
+    return LastLayer(leaves[layer.weight], bias)
 
 
 def _evidence(knowledge: SharedUpdate) -> Array:

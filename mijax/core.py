@@ -171,7 +171,7 @@ class _Nnx(Network):
         return statistics if jax.tree.leaves(statistics) else None
 
     def observe(self, params: Any, x: Array, train: bool) -> tuple[Any, Any]:
-        module = nnx.merge(self.graph, params)
+        module = nnx.merge(self.graph, params, copy=True)
         module.train()
         for _, layer in nnx.iter_modules(module):
             if isinstance(layer, nnx.BatchNorm):

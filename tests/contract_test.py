@@ -121,7 +121,8 @@ def test_one_trace_for_any_key_world_and_number(case):
 
     go(0, 0, case.config)
     traced = len(calls)
-    assert traced, "the attack never asked the model"
+    closed_form = not dataclasses.fields(case.config)
+    assert traced or closed_form, "the attack never asked the model"
     go(1, 0, case.config)
     go(0, 1, case.config)
     go(0, 2, case.config)

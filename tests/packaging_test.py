@@ -50,7 +50,7 @@ def test_the_wheel_says_its_license_and_extras(wheel):
     lines = metadata.decode().splitlines()
     assert "License-Expression: Apache-2.0" in lines
     extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Ext")}
-    assert {"cuda", "cuda13", "tpu", "data", "test"} == extras
+    assert {"accounting", "cuda", "cuda13", "tpu", "data", "test"} == extras
 
 
 def _locked(name: str) -> list[str]:

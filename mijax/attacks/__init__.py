@@ -7,6 +7,28 @@ sets, defenses or checkpoints: an attack that can measure its success can choose
 answer by it.
 """
 
-from mijax.attacks import gmi, mi_face
+from mijax.attacks import (
+    cpl,
+    dlg,
+    ggl,
+    gmi,
+    grad_inversion,
+    idlg,
+    imprint,
+    inverting_gradients,
+    linear_leak,
+    mi_face,
+)
 
-ALL = (mi_face, gmi)
+ALL = (
+    mi_face,
+    gmi,
+    dlg,
+    idlg,
+    cpl,
+    inverting_gradients,
+    grad_inversion,
+    linear_leak,
+    imprint,
+    ggl,
+)

@@ -1,7 +1,7 @@
 """The vocabulary that everything else is written in: pytrees, targets, results.
 
 Letters: B batch, V victims, R restarts, K classes, F features; images are
-`[H, W, C]` in [0, 1].
+`[H, W, C]` in [0, 1]. Of records: D columns, S values of the sensitive field.
 """
 
 import dataclasses
@@ -73,6 +73,26 @@ class _Nnx:
 
     def __call__(self, state: Any, x: Array) -> Any:
         return nnx.merge(self.graph, state)(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class AffineFirst:
+    """A model whose first layer is affine, for `Target.from_function`.
+
+    Many records that differ in a few columns then share that layer's work: see
+    `Target.complete`. Equal ones are one static function to `jit`.
+
+    Attributes:
+      first: `(params, x [B, *shape]) -> h [B, F]`, affine in `x`.
+      rest: `(params, h [B, F]) -> logits [B, K]` or a `Prediction`.
+    """
+
+    first: Callable[[Any, Array], Array]
+    rest: Callable[[Any, Array], Any]
+
+    def __call__(self, params: Any, x: Array) -> Any:
+        """Returns what the model says of `x`, `[B, *shape]`."""
+        return self.rest(params, self.first(params, x))
 
 
 @pytree
@@ -148,8 +168,43 @@ class Target:
                 f"Images are {x.shape[1:]} but the target takes {self.shape}: resize "
                 "or convert them first."
             )
-        output = self.function(self.params, x)
-        return output if isinstance(output, Prediction) else Prediction(output)
+        return _prediction(self.function(self.params, x))
+
+    def complete(self, records: Array, columns: Array, values: Array) -> Array:
+        """Returns the logits of each record with each completion, `[B, K, classes]`.
+
+        An affine first layer sees each record once and each completion once, not
+        each pair.
+
+        Args:
+          records: `[B, D]`; what stands in `columns` is ignored.
+          columns: the unknown ones, `[d]`.
+          values: what to fill in, `[K, d]`.
+        """
+        known, filled = split_columns(records, columns, values)
+        if isinstance(self.function, AffineFirst):
+            first, rest = self.function.first, self.function.rest
+            origin = first(self.params, jnp.zeros_like(filled[:1]))
+            known = first(self.params, known)
+            filled = first(self.params, filled) - origin
+        else:
+            rest = self.function
+        h = known[:, None] + filled[None]  # [B, K, F]
+        output = rest(self.params, h.reshape(-1, h.shape[-1]))
+        return _prediction(output).logits.reshape(*h.shape[:2], -1)
+
+
+def _prediction(output: Any) -> Prediction:
+    return output if isinstance(output, Prediction) else Prediction(output)
+
+
+def split_columns(records: Array, columns: Array, values: Array) -> tuple[Array, Array]:
+    """Returns records `[B, D]` and completions `[K, D]` whose sums are complete.
+
+    Each is 0 where the other stands.
+    """
+    blank = jnp.zeros((values.shape[0], records.shape[1]), records.dtype)
+    return records.at[:, columns].set(0.0), blank.at[:, columns].set(values)
 
 
 @pytree
@@ -250,5 +305,40 @@ def choose(
         candidates=candidates,
         losses=losses,
         trace=trace,
+        queries=jnp.asarray(queries, jnp.int32),
+    )
+
+
+@pytree
+class Inference:
+    """What an attack inferred of each victim's sensitive field.
+
+    Attributes:
+      guess: the value, as an index into the candidates, `[V]` int32; -1 where the
+        adversary declares none.
+      log_posterior: of the values, `[V, S]`, in nats; their probabilities sum to 1.
+      queries: how many records a black box was asked about; 0 for a white box.
+    """
+
+    guess: Array
+    log_posterior: Array
+    queries: Array
+
+
+def infer(log_joint: Array, log_prior: Array, queries: Array | int = 0) -> Inference:
+    """Guesses the likeliest value; evidence that excludes all of them is no evidence.
+
+    Args:
+      log_joint: of each value and what was observed, `[V, S]`, up to a constant for
+        each victim. Where no value is possible, the posterior is the prior.
+      log_prior: `[V, S]` or `[S]`.
+      queries: how many were asked.
+    """
+    prior = jnp.broadcast_to(log_prior, log_joint.shape)
+    best = jnp.max(log_joint, 1, keepdims=True)
+    joint = jnp.where(jnp.isfinite(best), log_joint, prior)
+    return Inference(
+        guess=jnp.argmax(joint, 1).astype(jnp.int32),
+        log_posterior=jax.nn.log_softmax(joint, 1),
         queries=jnp.asarray(queries, jnp.int32),
     )

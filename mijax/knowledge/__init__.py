@@ -5,6 +5,24 @@ generator, public images, a glimpse of the private image, is a field of its own.
 """
 
 from mijax.knowledge.black_box import Labels, Oracle, Scores
+from mijax.knowledge.partial_record import (
+    Candidates,
+    PartialRecord,
+    Paths,
+    confusion,
+    normal,
+)
 from mijax.knowledge.white_box import Codec, WhiteBox
 
-__all__ = ["Codec", "Labels", "Oracle", "Scores", "WhiteBox"]
+__all__ = [
+    "Candidates",
+    "Codec",
+    "Labels",
+    "Oracle",
+    "PartialRecord",
+    "Paths",
+    "Scores",
+    "WhiteBox",
+    "confusion",
+    "normal",
+]

@@ -60,9 +60,10 @@ class _Linen:
     """Calls a Linen module; equal modules are one static function to `jit`."""
 
     module: linen.Module
+    method: str = "__call__"
 
     def __call__(self, variables: Any, x: Array) -> Any:
-        return self.module.apply(variables, x)
+        return self.module.apply(variables, x, method=self.method)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,11 @@ class AffineFirst:
 
     first: Callable[[Any, Array], Array]
     rest: Callable[[Any, Array], Any]
+
+    @classmethod
+    def from_linen(cls, module: linen.Module) -> "AffineFirst":
+        """Makes one of a Linen module's methods `first` and `rest`, as `MLP` has."""
+        return cls(_Linen(module, "first"), _Linen(module, "rest"))
 
     def __call__(self, params: Any, x: Array) -> Any:
         """Returns what the model says of `x`, `[B, *shape]`."""
@@ -325,7 +331,12 @@ class Inference:
     queries: Array
 
 
-def infer(log_joint: Array, log_prior: Array, queries: Array | int = 0) -> Inference:
+def infer(
+    log_joint: Array,
+    log_prior: Array,
+    queries: Array | int = 0,
+    key: Array | None = None,
+) -> Inference:
     """Guesses the likeliest value; evidence that excludes all of them is no evidence.
 
     Args:
@@ -333,12 +344,51 @@ def infer(log_joint: Array, log_prior: Array, queries: Array | int = 0) -> Infer
         each victim. Where no value is possible, the posterior is the prior.
       log_prior: `[V, S]` or `[S]`.
       queries: how many were asked.
+      key: breaks ties at random; without one the first of them wins.
     """
     prior = jnp.broadcast_to(log_prior, log_joint.shape)
     best = jnp.max(log_joint, 1, keepdims=True)
     joint = jnp.where(jnp.isfinite(best), log_joint, prior)
+    likeliest = joint == jnp.max(joint, 1, keepdims=True)
+    rank = 1.0 if key is None else jax.random.uniform(key, joint.shape, minval=0.5)
     return Inference(
-        guess=jnp.argmax(joint, 1).astype(jnp.int32),
+        guess=jnp.argmax(likeliest * rank, 1).astype(jnp.int32),
         log_posterior=jax.nn.log_softmax(joint, 1),
         queries=jnp.asarray(queries, jnp.int32),
     )
+
+
+@pytree
+class Paths:
+    """A decision tree as its paths, each a box, and who took them in training.
+
+    Attributes:
+      low: a record takes a path where `low < x <= high` in every column, `[P, D]`.
+      high: `[P, D]`.
+      counts: training examples that took each path, by class, `[P, K]`.
+    """
+
+    low: Array
+    high: Array
+    counts: Array
+
+
+def in_chunks(function: Callable[[Any], T], rows: Any, size: int) -> T:
+    """Maps a function of many rows over all of them, `size` at a time.
+
+    Args:
+      function: from a tree of rows, leaves `[B, ...]`, to another.
+      rows: leaves `[N, ...]`.
+      size: how many at a time; the last ones may be fewer.
+    """
+    number = jax.tree.leaves(rows)[0].shape[0]
+    if number <= size:
+        return function(rows)
+    whole = number // size * size
+    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), rows)
+    found = jax.lax.map(function, chunks)
+    found = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+    if whole == number:
+        return found
+    rest = function(jax.tree.map(lambda x: x[whole:], rows))
+    return jax.tree.map(lambda *x: jnp.concatenate(x), found, rest)

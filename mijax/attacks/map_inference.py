@@ -23,8 +23,7 @@ from jax import Array
 
 from mijax import core
 from mijax.core import pytree
-from mijax.knowledge import PartialRecord
-from mijax.knowledge.partial_record import Asked
+from mijax.knowledge import Asked, PartialRecord
 
 
 @pytree

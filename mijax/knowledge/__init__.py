@@ -6,21 +6,23 @@ generator, public images, a glimpse of the private image, is a field of its own.
 
 from mijax.knowledge.black_box import Labels, Oracle, Scores
 from mijax.knowledge.partial_record import (
+    Asked,
     Candidates,
     PartialRecord,
-    Paths,
     confusion,
     normal,
 )
+from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.white_box import Codec, WhiteBox
 
 __all__ = [
+    "Asked",
     "Candidates",
     "Codec",
     "Labels",
     "Oracle",
     "PartialRecord",
-    "Paths",
+    "PoisonedTraining",
     "Scores",
     "WhiteBox",
     "confusion",

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
-from mijax.core import known, pytree, static
+from mijax.core import Paths, in_chunks, known, pytree, static
 from mijax.knowledge import checks
 from mijax.knowledge.black_box import Oracle, afforded
 
@@ -114,14 +114,22 @@ class Candidates:
         )
         return reduce(_pair, others, start)
 
-    def marginal(self, log_joint: Array) -> Array:
-        """Sums the completions of one record, `[K]`, to its sensitive values, `[S]`."""
+    def combine(
+        self, each: Array, how: Callable[..., Array] = jax.ops.segment_sum
+    ) -> Array:
+        """Sums one record's completions, `[K]`, to its sensitive values, `[S]`."""
         if self.value is None or self.num_values is None:
+            return each
+        return how(each, self.value, self.num_values)
+
+    def marginal(self, log_joint: Array) -> Array:
+        """Sums one record's log-probabilities, `[K]`, to its values', `[S]`."""
+        if self.value is None:
             return log_joint
-        best = jnp.full((self.num_values,), -jnp.inf).at[self.value].max(log_joint)
+        best = self.combine(log_joint, jax.ops.segment_max)
         best = jnp.where(jnp.isfinite(best), best, 0.0)
         shares = jnp.exp(log_joint - best[self.value])
-        return best + jnp.log(jnp.zeros(self.num_values).at[self.value].add(shares))
+        return best + jnp.log(self.combine(shares))
 
 
 def _pair(a: Candidates, b: Candidates) -> Candidates:
@@ -175,7 +183,7 @@ class PartialRecord:
     candidates: Candidates
     outcome: Array | None = None
     error: Callable[[Array, Array], Array] | None = None
-    paths: "Paths | None" = None
+    paths: Paths | None = None
     spent: Array | int = 0
     budget: int | None = static(default=None)
 
@@ -256,7 +264,7 @@ class PartialRecord:
             return jax.vmap(one)(answers, outcome, own_prior)
 
         rows = records, self.outcome, None if shared else prior
-        read_of_all = _in_chunks(some, rows, max(1, _PAIRS // size))
+        read_of_all = in_chunks(some, rows, max(1, _PAIRS // size))
         return read_of_all, dataclasses.replace(self, spent=spent)
 
     def _answers(self, records: Array) -> Array:
@@ -268,7 +276,7 @@ class PartialRecord:
             return jnp.moveaxis(answers, 1, 0)
 
         step = max(1, _PAIRS // records.shape[0])
-        return jnp.moveaxis(_in_chunks(of, encodings, step), 0, 1)
+        return jnp.moveaxis(in_chunks(of, encodings, step), 0, 1)
 
     def _check(self) -> None:
         shape, width = self.record.shape, self.oracle.shape
@@ -297,21 +305,6 @@ class PartialRecord:
                 f"{shape[0]:,} records x {size:,} candidates are more queries than a "
                 "counter holds: attack fewer records at a time."
             )
-
-
-def _in_chunks(function: Callable[[Any], T], rows: Any, size: int) -> T:
-    """Maps a function of many rows over all of them, `size` at a time."""
-    number = jax.tree.leaves(rows)[0].shape[0]
-    if number <= size:
-        return function(rows)
-    whole = number // size * size
-    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), rows)
-    found = lax.map(function, chunks)
-    found = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
-    if whole == number:
-        return found
-    rest = function(jax.tree.map(lambda x: x[whole:], rows))
-    return jax.tree.map(lambda *x: jnp.concatenate(x), found, rest)
 
 
 # Error models ---------------------------------------------------------------------
@@ -360,21 +353,3 @@ def confusion(counts: Array) -> Callable[[Array, Array], Array]:
 
 def _confusion(log_true: Array, answers: Array, outcome: Array) -> Array:
     return log_true[jnp.argmax(answers, -1), outcome]
-
-
-# White-box trees ------------------------------------------------------------------
-
-
-@pytree
-class Paths:
-    """A decision tree as its paths, each a box, and who took them in training.
-
-    Attributes:
-      low: a record takes path p if `low < x <= high` in every column, `[P, D]`.
-      high: `[P, D]`.
-      counts: training examples that took each path, by class, `[P, K]`.
-    """
-
-    low: Array
-    high: Array
-    counts: Array

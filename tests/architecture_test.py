@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "models": {"core"},
     "priors": {"core", "models", "fit"},
     "attacks": {"core", "knowledge", "minimize", "fit", "models", "priors"},
-    "defenses": {"core"},
+    "defenses": {"core", "models"},
     "metrics": set(),
     "data": set(),
     "checkpoint": set(),

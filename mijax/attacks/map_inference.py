@@ -52,7 +52,7 @@ def attack(
     if error is None or knowledge.outcome is None:
         raise ValueError(
             "MAP inference needs each victim's outcome and the model's error: pass "
-            "PartialRecord(..., outcome=, error=normal(rmse) or confusion(counts))."
+            "PartialRecord(..., outcome=, error=normal(rmse) or confusion(matrix))."
         )
 
     def read(asked: Asked) -> Array:

@@ -8,7 +8,9 @@ the known fields allow, and phi_i(v) whether path i allows value v,
 
 Where the outcome y is known, p_i in the numerator is the share of examples that took
 path i and had y. The black-box adversary, who holds the confusion matrix C and no
-paths, ranks values by C[y, f(x_v)] P(v), which is MAP inference.
+paths, ranks values by C[y, f(x_v)] P(v), which is MAP inference; C is how often f(x_v)
+is predicted where y is true (`confusion`). Read the other way (`reliability`) it finds
+more.
 
 Departures from the paper: its formula leaves the outcome out, which makes the attack
 worse than the mode on some data; both are here, by whether the knowledge has an

@@ -11,6 +11,7 @@ from mijax.knowledge.partial_record import (
     PartialRecord,
     confusion,
     normal,
+    reliability,
 )
 from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.white_box import Codec, WhiteBox
@@ -27,4 +28,5 @@ __all__ = [
     "WhiteBox",
     "confusion",
     "normal",
+    "reliability",
 ]

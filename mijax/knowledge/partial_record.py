@@ -172,7 +172,8 @@ class PartialRecord:
       outcome: each victim's true outcome, as the paper at hand assumes it known, `[V]`:
         int32 classes, or float32 numbers for a regression; for
         `poisoned_regression`, what the model released of the victim. None: not known.
-      error: the log-likelihood of an outcome given an answer: `normal` or `confusion`.
+      error: the log-likelihood of an outcome given an answer: `normal`,
+        `confusion` or `reliability`.
       paths: the paths of a decision tree and how many examples took each.
       spent: how many records were asked about so far.
       budget: how many may be asked about; None for no limit.
@@ -330,26 +331,45 @@ def _normal(deviation: Array, answers: Array, outcome: Array) -> Array:
     return -0.5 * scaled**2 - jnp.log(deviation) - 0.5 * math.log(2 * math.pi)
 
 
-def confusion(counts: Array) -> Callable[[Array, Array], Array]:
-    """A classifier's error: how often each class is true where each is predicted.
+def confusion(counts: Any) -> Callable[[Array, Array], Array]:
+    """A classifier's error: how often each class is predicted of each true one.
+
+    It is what Fredrikson et al. (2015) use.
 
     Args:
-      counts: `[predicted, true]`, such as the transpose of scikit-learn's
-        `confusion_matrix(true, predicted)`.
+      counts: `[true, predicted]`, as scikit-learn's `confusion_matrix`.
 
     Raises:
       ValueError: if they are not counts.
     """
-    value = known(jnp.asarray(counts))
-    if value is not None and not (np.all(value >= 0) and np.all(np.isfinite(value))):
-        raise ValueError(
-            "The confusion matrix must hold counts, none of them negative."
-        )
+    return jax.tree_util.Partial(_looked_up, _log_shares(counts, 1))
+
+
+def reliability(counts: Any) -> Callable[[Array, Array], Array]:
+    """A classifier's error: how often each class is true where each is predicted.
+
+    It is closer to what Bayes' rule asks for than `confusion`, and finds more.
+
+    Args:
+      counts: `[true, predicted]`, as scikit-learn's `confusion_matrix`.
+
+    Raises:
+      ValueError: if they are not counts.
+    """
+    return jax.tree_util.Partial(_looked_up, _log_shares(counts, 0))
+
+
+def _log_shares(counts: Any, axis: int) -> Array:
     counts = jnp.asarray(counts, jnp.float32)
-    total = jnp.sum(counts, -1, keepdims=True)
-    seen = counts / jnp.where(total > 0, total, 1.0)
-    return jax.tree_util.Partial(_confusion, jnp.log(seen))
+    value = known(counts)
+    if value is not None and not np.all((value >= 0) & np.isfinite(value)):
+        raise ValueError(
+            f"The confusion matrix holds {value.min()}: it must hold counts, none of "
+            "them negative."
+        )
+    total = jnp.sum(counts, axis, keepdims=True)
+    return jnp.log(counts / jnp.where(total > 0, total, 1.0))
 
 
-def _confusion(log_true: Array, answers: Array, outcome: Array) -> Array:
-    return log_true[jnp.argmax(answers, -1), outcome]
+def _looked_up(log_shares: Array, answers: Array, outcome: Array) -> Array:
+    return log_shares[outcome, jnp.argmax(answers, -1)]

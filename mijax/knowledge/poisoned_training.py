@@ -25,6 +25,7 @@ class PoisonedTraining:
         the poison added and returns the model and its output of each victim. The
         victims' records stay in its closure.
       rows: P, how many rows may be added.
+      size: how many rows the training has without them; None for as many as `x`.
     """
 
     x: Array
@@ -33,6 +34,7 @@ class PoisonedTraining:
     penalty: float | Array
     learn: Callable[[Array, Array], tuple[Target, Any]] = static()
     rows: int = static()
+    size: float | Array | None = None
 
     def __post_init__(self) -> None:
         """Refuses rows and numbers of rows that cannot be right."""

@@ -139,7 +139,7 @@ def _arrays(tree: Any, nodes: int) -> tuple[np.ndarray, ...]:
     children = np.stack([tree.children_left, tree.children_right], 1)
     arrays = (
         np.where(leaf, 0, tree.feature).astype(np.int32),
-        np.where(leaf, np.float32(np.inf), threshold),
+        np.where(leaf, np.finfo(np.float32).max, threshold),
         np.where(leaf[:, None], itself[:, None], children).astype(np.int32),
         tree.value[:, 0].astype(np.float32),
     )

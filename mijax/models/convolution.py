@@ -8,10 +8,12 @@ Three bilinear operations, each the derivative of the other two:
 
 They are closed under differentiation, so gradients of gradients (a WGAN penalty, a
 gradient-matching attack) stay inside them. On accelerators each is the plain `lax`
-convolution. XLA for CPU is fast only for forward, stride-whatever convolutions of maps
-that are larger than their kernel; inside `scan` it never rewrites the derivatives into
-that form. So on CPU the data gradient is written as `stride**2` forward convolutions
-(one per output phase) and the weight gradient as matrix products.
+convolution. XLA for CPU is fast only for forward convolutions of maps that are larger
+than their kernel and have many channels; inside `scan` it never rewrites the
+derivatives into that form. So on CPU the data gradient is written as `stride**2`
+forward convolutions (one per output phase), the weight gradient as matrix products;
+and next to images, where channels are few, few channels in are summed by tap and few
+channels out are one product of all taps and a sum of shifted maps.
 
 `jax.custom_vjp` is what closes the set, so forward-mode differentiation (`jax.jvp`)
 of these operations raises; compose reverse over reverse instead.
@@ -31,7 +33,9 @@ from jax import Array, lax
 
 Padding = str | Sequence[tuple[int, int]]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_FEW_CHANNELS = 8
+_FEW_CHANNELS = 8  # of a product that is too thin
+_HANDFUL = 4  # channels that need no product
+_CACHE = 2**20  # bytes of maps that stay near a core
 
 
 class Geometry(NamedTuple):
@@ -235,22 +239,64 @@ def _plain(geometry: Geometry, x: Array, kernel: Array) -> Array:
 
 
 def _forward_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    height, width, channels, features = kernel.shape
+    if (height, width) == (1, 1):
+        return _shifted(geometry, _padded(geometry, x), 0, 0) @ kernel[0, 0]
+    if channels <= _HANDFUL and features <= 4 * _HANDFUL:
+        return _by_taps(geometry, x, kernel)
+    if features <= _HANDFUL:
+        return _by_features(geometry, x, kernel)
     larger_than_map = any(
         k > n for k, n in zip(geometry.kernel, geometry.size, strict=True)
     )
-    if not larger_than_map:
-        return _plain(geometry, x, kernel)
-    # XLA would swap the operands and run a naive loop; a product of patches does not.
-    padded = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
-    patches = jnp.concatenate(
-        [
-            _shifted(geometry, padded, i, j)
-            for i in range(geometry.kernel[0])
-            for j in range(geometry.kernel[1])
-        ],
-        axis=-1,
+    if larger_than_map:
+        # XLA would swap the operands and run a naive loop; a product does not.
+        padded = _padded(geometry, x)
+        patches = [_shifted(geometry, padded, i, j) for i, j in _taps(geometry)]
+        return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, features)
+    return _plain(geometry, x, kernel)
+
+
+def _by_taps(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """Sums over taps and channels, elementwise, which XLA fuses into one loop."""
+    padded = _padded(geometry, x)
+    return sum(
+        (
+            _shifted(geometry, padded, i, j)[..., c : c + 1]
+            * kernel[i : i + 1, j : j + 1, c : c + 1]
+            for i, j in _taps(geometry)
+            for c in range(kernel.shape[2])
+        ),
+        jnp.zeros((), x.dtype),
     )
-    return patches @ kernel.reshape(-1, kernel.shape[3])
+
+
+def _by_features(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """One product with every tap of every feature, then sums of shifted maps."""
+    batch, rows, columns, channels = x.shape
+    maps = jnp.einsum("nc,tc->tn", x.reshape(-1, channels), _rows(kernel))
+    maps = maps.reshape(*geometry.kernel, -1, batch, rows, columns)
+    maps = jnp.moveaxis(maps, 2, -1)  # [height, width, B, H, W, O]
+    pads = ((0, 0), (0, 0), (0, 0), *geometry.padding, (0, 0))
+    maps = jnp.pad(maps, pads)
+    return sum(
+        (_shifted(geometry, maps[i, j], i, j) for i, j in _taps(geometry)),
+        jnp.zeros((), x.dtype),
+    )
+
+
+def _rows(kernel: Array) -> Array:
+    """A kernel as `[height * width * O, C]`."""
+    return jnp.swapaxes(kernel, 2, 3).reshape(-1, kernel.shape[2])
+
+
+def _taps(geometry: Geometry) -> list[tuple[int, int]]:
+    height, width = geometry.kernel
+    return [(i, j) for i in range(height) for j in range(width)]
+
+
+def _padded(geometry: Geometry, x: Array) -> Array:
+    return jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
 
 
 def _data_gradient_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
@@ -319,15 +365,30 @@ def _correlate(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) ->
 
 
 def _weight_gradient_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
+    # A few images at a time, so that what is gathered of them stays in the cache.
+    batch = x.shape[0]
+    fit = max(1, _CACHE // x[0].nbytes)
+    few = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit)
+    if few == batch:
+        return _weight_gradient_of_few(geometry, x, y)
+    chunks = [each.reshape(batch // few, few, *each.shape[1:]) for each in (x, y)]
+
+    def add(total: Array, chunk: list[Array]) -> tuple[Array, None]:
+        return total + _weight_gradient_of_few(geometry, *chunk), None
+
+    shape = (*geometry.kernel, x.shape[3], y.shape[3])
+    return lax.scan(add, jnp.zeros(shape, x.dtype), chunks)[0]
+
+
+def _weight_gradient_of_few(geometry: Geometry, x: Array, y: Array) -> Array:
     height, width = geometry.kernel
     channels = x.shape[3]
-    padded = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+    padded = _padded(geometry, x)
     y = y.reshape(-1, y.shape[3])
     if channels >= _FEW_CHANNELS:
         taps = [
             _shifted(geometry, padded, i, j).reshape(-1, channels).T @ y
-            for i in range(height)
-            for j in range(width)
+            for i, j in _taps(geometry)
         ]
         return jnp.stack(taps).reshape(height, width, channels, -1)
     # Few channels make thin products: gather a kernel's row of taps before each.

@@ -323,6 +323,7 @@ class Inference:
       guess: the value, as an index into the candidates, `[V]` int32; -1 where the
         adversary declares none.
       log_posterior: of the values, `[V, S]`, in nats; their probabilities sum to 1.
+        An impossible value has the least finite number.
       queries: how many records a black box was asked about; 0 for a white box.
     """
 
@@ -353,7 +354,9 @@ def infer(
     rank = 1.0 if key is None else jax.random.uniform(key, joint.shape, minval=0.5)
     return Inference(
         guess=jnp.argmax(likeliest * rank, 1).astype(jnp.int32),
-        log_posterior=jax.nn.log_softmax(joint, 1),
+        log_posterior=jnp.maximum(
+            jax.nn.log_softmax(joint, 1), jnp.finfo(joint.dtype).min
+        ),
         queries=jnp.asarray(queries, jnp.int32),
     )
 

@@ -1,4 +1,4 @@
-"""Attribute inference from membership scores, exact (AI) and approximate (AAI).
+"""AI and AAI: attribute inference from membership scores, exact and approximate.
 
 Zhao, Agrawal, Coburn, Asghar, Bhaskar, Kaafar, Webb, Dickinson (2021). Every completion
 of a record is scored by how much it looks like a member, and

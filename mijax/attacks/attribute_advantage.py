@@ -1,4 +1,4 @@
-"""Attribute inference by membership: the value with which a record is a member.
+"""Membership reduction: the value with which a record looks trained on.
 
 Yeom, Giacomelli, Fredrikson, Jha (2018). The reduction of attribute to membership
 inference tries the candidates in the order of their prior and declares the first one

@@ -1,4 +1,4 @@
-"""The model-inversion game on Boolean functions: what a model adds to knowing nothing.
+"""Model-inversion game: what a Boolean function adds to knowing nothing of it.
 
 Wu, Fredrikson, Jha, Naughton (2016). A bit string x is drawn uniformly, and the
 adversary is given y = f(x), flipped with a known probability, and all bits of x but

@@ -15,7 +15,8 @@ marginals. Ties are broken by the order of the candidates.
 
 References:
   Fredrikson et al. Privacy in pharmacogenetics: an end-to-end case study of
-  personalized warfarin dosing. USENIX Security 2014. doi:10.5555/2671225.2671227.
+  personalized warfarin dosing. USENIX Security 2014.
+  https://www.usenix.org/conference/usenixsecurity14/technical-sessions/presentation/fredrikson_matthew
 """
 
 import jax.numpy as jnp

@@ -74,6 +74,8 @@ def sample(key: Array, counts: Array, number: int) -> Array:
     Where all counts were cut to 0, any cell is as likely as any other.
     """
     flat = counts.reshape(-1)
-    shares = jnp.where(jnp.sum(flat) > 0, flat, 1.0)
-    drawn = jax.random.categorical(key, jnp.log(shares), shape=(number,))
+    shares = jnp.cumsum(jnp.where(jnp.sum(flat) > 0, flat, 1.0))
+    level = jax.random.uniform(key, (number,), maxval=shares[-1])
+    drawn = jnp.searchsorted(shares, level, side="right")
+    drawn = jnp.minimum(drawn, flat.size - 1)
     return jnp.stack(jnp.unravel_index(drawn, counts.shape), 1).astype(jnp.int32)

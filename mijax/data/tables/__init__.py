@@ -27,6 +27,7 @@ from mijax.data.tables.table import (
     Change,
     Field,
     Numeric,
+    Rows,
     Table,
     TrainTest,
     complete,
@@ -36,6 +37,7 @@ from mijax.data.tables.table import (
     missing,
     missing_as_category,
     split,
+    split_rows,
 )
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Encoder",
     "Field",
     "Numeric",
+    "Rows",
     "Table",
     "TrainTest",
     "complete",
@@ -57,6 +60,7 @@ __all__ = [
     "missing_as_category",
     "read",
     "split",
+    "split_rows",
 ]
 
 ALL = (fair, gss, iwpc, iwpc_scaled, location, movielens, steak)

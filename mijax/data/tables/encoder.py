@@ -86,8 +86,7 @@ class Encoder:
             else:
                 name = field.name
                 filled = np.where(np.isnan(values), self._median[name], values)
-                scaled = (filled - self._center[name]) / self._scale[name]
-                x[:, self.columns[name]] = scaled[:, None]
+                x[:, self.columns[name]] = self.scaled(name, filled)[:, None]
         return x
 
     def candidates(self, name: str) -> np.ndarray:
@@ -99,6 +98,10 @@ class Encoder:
             f"{name!r} is no categorical feature: candidates are of one of "
             f"{', '.join(self._seen)}."
         )
+
+    def scaled(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Returns what numbers of a numeric field become, such as its known ends."""
+        return (np.asarray(values) - self._center[name]) / self._scale[name]
 
     def decode(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the columns of a table that would be encoded as `x [N, width]`."""

@@ -292,8 +292,15 @@ def cut(table: Table, name: str, edges: Sequence[float]) -> Table:
     return table.replace(Categorical(name, tuple(labels)), code)
 
 
-def split(table: Table, *, test_fraction: float = 0.25, seed: int = 0) -> TrainTest:
-    """Splits the rows at random.
+class Rows(NamedTuple):
+    """Row numbers of a table to train on, and to test on."""
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+def split_rows(table: Table, *, test_fraction: float = 0.25, seed: int = 0) -> Rows:
+    """Draws which rows to test on.
 
     Raises:
       ValueError: a side would be empty.
@@ -305,4 +312,14 @@ def split(table: Table, *, test_fraction: float = 0.25, seed: int = 0) -> TrainT
             "one side empty."
         )
     order = np.random.default_rng(seed).permutation(len(table))
-    return TrainTest(table.select(order[tests:]), table.select(order[:tests]))
+    return Rows(order[tests:], order[:tests])
+
+
+def split(table: Table, *, test_fraction: float = 0.25, seed: int = 0) -> TrainTest:
+    """Splits the rows at random, as `split_rows` draws them.
+
+    Raises:
+      ValueError: a side would be empty.
+    """
+    rows = split_rows(table, test_fraction=test_fraction, seed=seed)
+    return TrainTest(table.select(rows.train), table.select(rows.test))

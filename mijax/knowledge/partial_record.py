@@ -47,11 +47,10 @@ class Candidates:
         """Refuses columns, encodings and priors that cannot be right."""
         checks.finite("The candidates' encodings", self.encodings)
         columns, prior = known(self.columns), known(self.log_prior)
-        if columns is not None:
-            if not np.issubdtype(columns.dtype, np.integer):
-                raise ValueError(f"columns are {columns.dtype}: give integers.")
-            if columns.ndim == 1 and len(set(columns.tolist())) < len(columns):
-                raise ValueError(f"columns are {columns.tolist()}: one stands twice.")
+        if columns is not None and columns.ndim == 1:
+            columns = columns.tolist()
+            if len(set(columns)) < len(columns):
+                raise ValueError(f"columns are {columns}: one stands twice.")
         if prior is not None and not np.all(np.isfinite(prior.max(-1))):
             raise ValueError(
                 "log_prior leaves no candidate possible, or holds NaN: give the log of "
@@ -71,6 +70,8 @@ class Candidates:
           ValueError: if the shapes differ.
         """
         columns = np.atleast_1d(np.asarray(columns))
+        if not np.issubdtype(columns.dtype, np.integer):
+            raise ValueError(f"columns are {columns.dtype}: give integers.")
         encodings = np.asarray(encodings, np.float32)
         if encodings.ndim == 1:
             encodings = encodings[:, None]
@@ -135,7 +136,10 @@ class Candidates:
 def _pair(a: Candidates, b: Candidates) -> Candidates:
     rows_a, rows_b = a.encodings.shape[0], b.encodings.shape[0]
     both = [jnp.repeat(a.encodings, rows_b, 0), jnp.tile(b.encodings, (rows_a, 1))]
-    prior = a.log_prior[..., :, None] + b.log_prior[..., None, :]
+    prior_a, prior_b = a.log_prior, b.log_prior
+    if prior_a.ndim != prior_b.ndim:  # One record's own beside a shared one.
+        prior_a, prior_b = jnp.atleast_2d(prior_a), jnp.atleast_2d(prior_b)
+    prior = prior_a[..., :, None] + prior_b[..., None, :]
     return Candidates(
         jnp.concatenate([a.columns, b.columns]),
         jnp.concatenate(both, 1),

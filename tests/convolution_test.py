@@ -155,7 +155,7 @@ def test_many_kernels_are_as_one_after_another(size, kernel, stride, padding):
     ]:
         one = functools.partial(operation, geometry)
         pairs = jnp.stack([jnp.stack([one(m, n) for n in b]) for m in a])  # [3, 3, ...]
-        close(jax.vmap(one)(a, b), pairs[range(3), range(3)])
+        close(jax.vmap(one)(a, b), pairs[jnp.arange(3), jnp.arange(3)])
         close(jax.vmap(one, (0, None))(a, b[0]), pairs[:, 0])
         close(jax.vmap(one, (None, 0))(a[0], b), pairs[0])
         close(jax.vmap(jax.vmap(one, (None, 0)), (0, None))(a, b), pairs)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from mijax.core import Reconstruction
 
@@ -75,7 +75,7 @@ def across(attack: Attack, mesh: Mesh) -> Attack:
 
     Args:
       attack: as for `in_chunks`.
-      mesh: with one axis, named `AXIS`.
+      mesh: with one axis, named `AXIS`, of the type `Auto`.
     """
     devices = mesh.shape[AXIS]
 
@@ -102,7 +102,7 @@ def across(attack: Attack, mesh: Mesh) -> Attack:
 
 def over_devices() -> Mesh:
     """Returns the mesh of all devices along the one axis of victims."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,))
+    return jax.make_mesh((jax.device_count(),), (AXIS,), (AxisType.Auto,))
 
 
 def _each(key: Array, knowledge: Any, number: int) -> tuple[Array, dict[str, Any]]:

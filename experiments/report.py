@@ -47,6 +47,7 @@ METRICS = {
     "success_rate": "share of attempts that met the experiment's criterion",
     "label_accuracy": "share of labels recovered",
     "attribute_accuracy": "share of sensitive values recovered",
+    "attribute_gain": "attribute_accuracy with the target less that of the baseline",
     "attribute_auc": "area under the ROC curve, mean over sensitive values",
     "attribute_gmean": "geometric mean of the recalls of the sensitive values",
     "attribute_mcc": "Matthews' correlation of inferred and true sensitive values",

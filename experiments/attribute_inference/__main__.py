@@ -22,11 +22,22 @@ from absl import flags
 
 from experiments import flags as common
 from experiments import report, stages, worlds
-from experiments.attribute_inference import fredrikson2014
+from experiments.attribute_inference import (
+    fredrikson2014,
+    fredrikson2015,
+    hidano2017,
+    mehnaz2022,
+    yeom2018,
+    zhao2021,
+)
 from experiments.attribute_inference import setting as settings
 from mijax.data import tables
 
-PAPERS = {module.__name__.rsplit(".", 1)[1]: module for module in (fredrikson2014,)}
+_ALL = (
+    *(fredrikson2014, fredrikson2015, hidano2017),
+    *(yeom2018, zhao2021, mehnaz2022),
+)
+PAPERS = {module.__name__.rsplit(".", 1)[1]: module for module in _ALL}
 SEEDS = {"quick": 5, "paper": 10}
 
 _PAPER = flags.DEFINE_enum("paper", "fredrikson2014", list(PAPERS), "Which to redraw.")

@@ -298,14 +298,7 @@ def page(
     sentences = []
     bars: dict[str, report.Metric] = {}
     for field in FIELDS:
-        of_field = [
-            {
-                name.removeprefix(f"{field}."): values
-                for name, values in seed.items()
-                if name.startswith(f"{field}.")
-            }
-            for seed in found
-        ]
+        of_field = [verdicts.part(seed, field) for seed in found]
         for side in settings.SIDES:
             for row in verdicts.rows(of_field[0], side):
                 name = f"{field}-{row}-{side}"

@@ -38,10 +38,23 @@ class Published(NamedTuple):
     mcc: float | None = None
 
 
+def part(found: Found, field: str) -> dict[str, np.ndarray]:
+    """What was recorded of one field, where a seed attacks several."""
+    return {
+        name.removeprefix(f"{field}."): values
+        for name, values in found.items()
+        if name.startswith(f"{field}.")
+    }
+
+
 def rows(found: Found, side: str) -> list[str]:
     """The adversaries of one side, in the order they were recorded."""
-    parts = (name.split(".") for name in found if name.endswith(".guess"))
-    return [row for where, row, _ in parts if where == side]
+    start, end = f"{side}.", ".guess"
+    return [
+        name.removeprefix(start).removesuffix(end)
+        for name in found
+        if name.startswith(start) and name.endswith(end)
+    ]
 
 
 def lines(

@@ -265,16 +265,16 @@ class Oracle:
           values: what to fill in, `[K, d]`.
 
         Returns:
-          What `B * K` queries answer, `[B, K, num_classes]`.
+          What `B * K` queries answer, `[K, B, num_classes]`.
         """
         if isinstance(self.__answer, _Confidences):
             completions = _opaque((records, columns, values))
             answers = _opaque(self.__answer.complete(self.__hidden, *completions))
         else:
             known, filled = split_columns(records, columns, values)
-            x = known[:, None] + filled[None]
+            x = known[None] + filled[:, None]
             answers = self(x.reshape(-1, *self.shape))
-        return answers.reshape(records.shape[0], values.shape[0], -1)
+        return answers.reshape(values.shape[0], records.shape[0], -1)
 
     def __call__(self, x: Array) -> Array:
         """Returns confidences `[B, K]` of images `[B, *shape]`."""

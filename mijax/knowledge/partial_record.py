@@ -17,7 +17,7 @@ from mijax.knowledge.black_box import Oracle, afforded
 
 T = TypeVar("T")
 
-_PAIRS = 2**14  # records x completions asked about at a time; changes no result
+_PAIRS = 2**13  # records x completions asked about at a time; changes no result
 _COUNTABLE = 2**31 - 1
 
 
@@ -266,22 +266,21 @@ class PartialRecord:
             def one(answers: Array, outcome: Any, own_prior: Any) -> T:
                 return read(Asked(answers, prior if shared else own_prior, outcome))
 
-            return jax.vmap(one)(answers, outcome, own_prior)
+            found = jax.vmap(one, (1, 0, 0), -1)(answers, outcome, own_prior)
+            return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), found)
 
         rows = records, self.outcome, None if shared else prior
         read_of_all = in_chunks(some, rows, max(1, _PAIRS // size))
         return read_of_all, dataclasses.replace(self, spent=spent)
 
     def _answers(self, records: Array) -> Array:
-        """The oracle's answers of a few records, `[B, K, O]`."""
+        """The oracle's answers of a few records, `[K, B, O]`."""
         columns, encodings = self.candidates.columns, self.candidates.encodings
 
         def of(encodings: Array) -> Array:
-            answers = self.oracle.complete(records, columns, encodings)
-            return jnp.moveaxis(answers, 1, 0)
+            return self.oracle.complete(records, columns, encodings)
 
-        step = max(1, _PAIRS // records.shape[0])
-        return jnp.moveaxis(in_chunks(of, encodings, step), 0, 1)
+        return in_chunks(of, encodings, max(1, _PAIRS // records.shape[0]))
 
     def _check(self) -> None:
         shape, width = self.record.shape, self.oracle.shape

@@ -110,7 +110,7 @@ def grow(
 class _Node:
     def __init__(self, counts, low, high, depth):
         self.counts, self.low, self.high, self.depth = counts, low, high, depth
-        self.column, self.threshold = 0, np.float32(np.inf)
+        self.column, self.threshold = 0, np.float32(0)
         self.children: tuple[int, int] | None = None
 
 

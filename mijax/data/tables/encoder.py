@@ -1,7 +1,7 @@
 """A table as an array of numbers, of which each field knows its columns; and back."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -89,11 +89,31 @@ class Encoder:
                 x[:, self.columns[name]] = self.scaled(name, filled)[:, None]
         return x
 
-    def candidates(self, name: str) -> np.ndarray:
-        """Returns what each category of a field puts into its columns, `[C, width]`."""
+    def candidates(
+        self, name: str, categories: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Returns what categories of a field put into its columns, `[C, width]`.
+
+        Args:
+          name: of a categorical field.
+          categories: some of its categories; all, in their order, by default.
+
+        Raises:
+          ValueError: there is no such field, or no such category.
+        """
         for field in self.fields:
             if field.name == name and isinstance(field, Categorical):
-                return self._block(field)
+                if categories is None:
+                    return self._block(field)
+                wrong = [c for c in categories if c not in field.categories]
+                if wrong:
+                    raise ValueError(
+                        f"{name!r} is never {wrong[0]!r}: candidates must be among "
+                        f"{', '.join(field.categories)}."
+                    )
+                return self._block(field)[
+                    [field.categories.index(c) for c in categories]
+                ]
         raise ValueError(
             f"{name!r} is no categorical feature: candidates are of one of "
             f"{', '.join(self._seen)}."

@@ -16,7 +16,7 @@ from mijax import attacks
 START, END = "<!-- methods -->", "<!-- end of methods -->"
 
 _REFERENCE = re.compile(
-    r"(?P<authors>[^.]+? et al\.|[^.]+(?=\. ))\.? (?P<title>.+?)\. "
+    r"(?P<authors>[^.]+? et al\.|[^.]+(?=\. ))\.? (?P<title>.+?)(?:\.|(?<=\?)) "
     r"(?P<venue>[^.]+ \d{4})\. (?P<kind>arXiv|doi|https):(?P<number>\S+?)\.?(?: |$)"
 )
 _SITES = {

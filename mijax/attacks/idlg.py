@@ -8,7 +8,8 @@ Departures from the paper: as in `dlg`. Labels that are known are taken as they 
 for any size of batch.
 
 References:
-  Zhao et al. iDLG: improved deep leakage from gradients. 2020. arXiv:2001.02610.
+  Zhao et al. iDLG: improved deep leakage from gradients. Preprint 2020.
+  arXiv:2001.02610.
 """
 
 import jax

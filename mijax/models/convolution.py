@@ -471,6 +471,8 @@ def _weight_gradient_of_few(geometry: Geometry, x: Array, y: Array) -> Array:
 
 def _forwards_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
     """N forward operations: `[N, B, H, W, C]` and `[N, height, width, C, O]`."""
+    if _is_large(geometry, x.shape[1], x.shape[4]):
+        return lax.map(lambda each: _forward_cpu(geometry, *each), (x, kernel))
     many, batch = x.shape[:2]
     patches = _patches(geometry, x.reshape(-1, *x.shape[2:]))
     y = jnp.matmul(
@@ -483,6 +485,8 @@ def _forwards_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
 def _data_gradients_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
     """N data gradients: `[N, B, H', W', O]` and `[N, height, width, C, O]`."""
     many, batch, channels = *y.shape[:2], kernel.shape[3]
+    if _is_large(geometry, batch, channels):
+        return lax.map(lambda each: _data_gradient_cpu(geometry, *each), (y, kernel))
     parts = jnp.matmul(
         y.reshape(many, -1, y.shape[4]),
         kernel.reshape(many, -1, kernel.shape[4]).swapaxes(1, 2),
@@ -508,12 +512,20 @@ def _data_gradients_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
 def _weight_gradients_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
     """N weight gradients: `[N, B, H, W, C]` and `[N, B, H', W', O]`."""
     many, channels = x.shape[0], x.shape[4]
+    if _is_large(geometry, x.shape[1], channels):
+        return lax.map(lambda each: _weight_gradient_cpu(geometry, *each), (x, y))
     patches = _patches(geometry, x.reshape(-1, *x.shape[2:]))
     kernel = jnp.matmul(
         patches.reshape(many, -1, patches.shape[-1]).swapaxes(1, 2),
         y.reshape(many, -1, y.shape[4]),
     )
     return kernel.reshape(many, *geometry.kernel, channels, y.shape[4])
+
+
+def _is_large(geometry: Geometry, batch: int, channels: int) -> bool:
+    """Whether the patches of one problem fill the cache: then one after another."""
+    (height, width), (rows, columns) = geometry.kernel, geometry.output
+    return 4 * batch * rows * columns * height * width * channels > _CACHE
 
 
 def _patches(geometry: Geometry, x: Array) -> Array:

@@ -1,0 +1,266 @@
+"""Gradient leakage against PyTorch eager loops of the papers' published settings.
+
+DLG: L-BFGS as the authors run it (learning rate 1, 20 inner iterations, history of 100,
+no line search) on its sigmoid LeNet, 32x32x3, 100 classes, weights uniform in +-0.5.
+Inverting Gradients: signed Adam, cosine and total variation on ConvNet64 by running
+statistics. Networks, weights, victims, first guesses and iterations are the same.
+PyTorch attacks one victim after the other, as the authors do, at its best of one thread
+and all; ours attacks all in one program. Losses must agree to 1e-4 before anything is
+timed: for L-BFGS those of the first two iterations, because without a line search
+rounding grows without bound afterwards. Contenders take turns; compilation is apart.
+
+    python -m benchmarks.gradient_leakage
+    python -m benchmarks.gradient_leakage --attacks=dlg --batches=64 --output=dlg.json
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from jax import Array
+
+from benchmarks import timing
+from benchmarks import torch_leakage as peer
+from benchmarks.torch_networks import layers, torch
+from experiments import flags as common
+from mijax import federation
+from mijax import victims as many
+from mijax.attacks import dlg, inverting_gradients, seeds
+from mijax.core import Reconstruction, Target
+from mijax.knowledge import SharedUpdate
+from mijax.models import initialization
+from mijax.models.conv_net import ConvNet
+from mijax.models.strided import dlg_lenet
+
+_ATTACKS = flags.DEFINE_multi_enum(
+    "attacks",
+    ["dlg", "inverting_gradients"],
+    ["dlg", "inverting_gradients"],
+    "What to time.",
+)
+_STEPS = flags.DEFINE_integer(
+    "lbfgs_steps", 3, "Steps of DLG, each of up to 20 iterations.", lower_bound=1
+)
+_ADAM_STEPS = flags.DEFINE_integer(
+    "adam_steps", 3, "Iterations of Inverting Gradients.", lower_bound=1
+)
+_WIDTH = flags.DEFINE_integer("width", 64, "Of the ConvNet.", lower_bound=1)
+_CHUNK = flags.DEFINE_integer(
+    "chunk", 0, "Our victims at a time (mijax.victims.in_chunks); 0 for all."
+)
+flags.FLAGS.set_default("batches", ["1", "8", "64"])
+
+_SHAPE = (32, 32, 3)
+_TOLERANCE = 1e-4  # of losses, relative
+_COMPARED = dlg.Config(steps=2, inner=1)  # whose losses of L-BFGS must agree
+
+
+def knowledge(target: Target, number: int) -> SharedUpdate:
+    """What the clients share of one random image each, and their labels."""
+    x_key, label_key, key = jax.random.split(jax.random.key(1), 3)
+    x = jax.random.uniform(x_key, (number, 1, *_SHAPE))
+    labels = jax.random.randint(label_key, (number, 1), 0, target.num_classes)
+    recipe = federation.Recipe()
+    shared = jax.jit(federation.share)(key, recipe, target, x, labels)
+    return SharedUpdate(target, shared.change, 1, recipe, labels=labels)
+
+
+def lenet() -> Target:
+    """DLG's network."""
+    network = dlg_lenet(100)
+    variables = initialization.uniform(jax.random.key(0), network, _SHAPE, 0.5)
+    return Target.from_linen(network, variables, _SHAPE)
+
+
+def conv_net() -> Target:
+    """ConvNet64, untrained."""
+    network = ConvNet(10, _WIDTH.value)
+    variables = initialization.initialize(jax.random.key(0), network, _SHAPE)
+    return Target.from_linen(network, variables, _SHAPE)
+
+
+def torch_victims(known: SharedUpdate) -> tuple[Any, list[Any], list[list[Any]]]:
+    """The network in PyTorch, its parameters, and each victim's observed gradient."""
+    network = layers(known.target.params, "cpu", channels_last=False)
+    observed = []
+    for victim in range(known.victims):
+        update = jax.tree.map(lambda leaf: leaf[victim], known.update)  # noqa: B023
+        as_layers = layers({"params": update}, "cpu", channels_last=False)
+        observed.append(
+            [
+                as_layers[name][leaf]
+                for name, layer in network.items()
+                for leaf in layer
+                if leaf not in ("mean", "var")
+            ]
+        )
+    return network, peer.weights(network), observed
+
+
+def tensors(x: Array) -> Any:
+    """Images `[V, 1, H, W, C]` as PyTorch's, `[V, 1, C, H, W]`."""
+    return torch.tensor(np.moveaxis(np.asarray(x), -1, 2).copy())
+
+
+class Contest(NamedTuple):
+    """The same work for both.
+
+    Attributes:
+      attack: ours.
+      arguments: of it.
+      theirs: PyTorch's run, which returns losses `[steps, V]`.
+    """
+
+    attack: Callable[..., Reconstruction]
+    arguments: tuple[Any, ...]
+    theirs: Callable[[], np.ndarray]
+
+
+def of_dlg(number: int, config: dlg.Config) -> Contest:
+    """DLG of so many victims."""
+    known, key = knowledge(lenet(), number), jax.random.key(2)
+    keys = jax.vmap(jax.random.split)(many.keys_of(key, number))
+    starts = tensors(seeds.sown(config.seed, keys[:, 0], known, 1)[:, 0])
+    labels = jax.vmap(lambda key: jax.random.normal(key, (1, 1, 100)))(keys[:, 1])
+    soft = torch.tensor(np.asarray(labels)[:, 0])
+    network, parameters, observed = torch_victims(known)
+
+    def theirs() -> np.ndarray:
+        losses = [
+            peer.dlg(
+                lambda x: peer.strided(network, x, (2, 2, 1)),
+                parameters,
+                observed[v],
+                starts[v],
+                soft[v],
+                config.steps,
+                config.inner,
+            )
+            for v in range(number)
+        ]
+        return np.array(losses).T
+
+    return Contest(dlg.attack, (key, known, config), theirs)
+
+
+def of_inverting_gradients(number: int, config: inverting_gradients.Config) -> Contest:
+    """Inverting Gradients of so many victims."""
+    known, key = knowledge(conv_net(), number), jax.random.key(2)
+    starts = tensors(seeds.sown(config.seed, key, known, 1)[:, 0])
+    labels = torch.tensor(np.asarray(known.labels)).long()
+    network, parameters, observed = torch_victims(known)
+
+    def theirs() -> np.ndarray:
+        losses = [
+            peer.inverting_gradients(
+                lambda x: peer.conv_net(network, x),
+                parameters,
+                observed[v],
+                starts[v],
+                labels[v],
+                config.steps,
+                float(config.learning_rate),
+                float(config.tv_weight),
+            )
+            for v in range(number)
+        ]
+        return np.array(losses).T
+
+    return Contest(inverting_gradients.attack, (key, known, config), theirs)
+
+
+def agree(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest relative difference of losses.
+
+    Raises:
+      ValueError: if it is above the tolerance: a comparison would mean nothing.
+    """
+    difference = np.max(np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1.0))
+    if not difference <= _TOLERANCE:
+        raise ValueError(
+            f"Losses differ by {difference:.1e} of their size, more than "
+            f"{_TOLERANCE:.0e}: {ours.tolist()} and {theirs.tolist()}."
+        )
+    return float(difference)
+
+
+def compiled(contest: Contest) -> tuple[Callable[[], np.ndarray], float]:
+    """Our run, which returns losses `[steps + 1, V]`, and the seconds to compile it."""
+    known = contest.arguments[1]
+    size = _CHUNK.value or known.victims
+    whole = size >= known.victims
+    attack = contest.attack if whole else many.in_chunks(contest.attack, size)
+    program, seconds = timing.compiled(
+        lambda *arguments: attack(*arguments).trace[:, :, 0], *contest.arguments
+    )
+    return lambda: np.asarray(program(*contest.arguments)), seconds
+
+
+def compare(name: str, number: int, repeats: int) -> list[dict[str, Any]]:
+    """Checks the first losses, then times both in turn."""
+    if name == "dlg":
+        contest = of_dlg(number, dlg.Config(steps=_STEPS.value))
+        checked = of_dlg(number, _COMPARED)
+    else:
+        config = inverting_gradients.Config(steps=_ADAM_STEPS.value)
+        contest = checked = of_inverting_gradients(number, config)
+    expected = checked.theirs()
+    difference = agree(compiled(checked)[0]()[: len(expected)], expected)
+    ours, compiling = compiled(contest)
+
+    def with_threads(threads: int) -> Callable[[], Any]:
+        def run() -> Any:
+            torch.set_num_threads(threads)
+            return contest.theirs()
+
+        return run
+
+    peers = {
+        f"torch, {threads} threads": with_threads(threads)
+        for threads in sorted({1, timing.cores()})
+    }
+    trial = {label: timing.once(run) for label, run in peers.items()}
+    best = min(trial, key=lambda label: trial[label].wall)
+    times = timing.in_turn({"mijax": ours, best: peers[best]}, repeats)
+    rows = []
+    for label, samples in times.items():
+        seconds, faster = timing.median(samples), timing.ratio(times[best], samples)
+        rows.append(
+            {
+                "contender": label,
+                "attack": name,
+                "victims": number,
+                "wall s": seconds.wall,
+                "cpu s": seconds.cpu,
+                "wall speed-up": faster.wall,
+                "cpu speed-up": faster.cpu,
+                "compile s": compiling if label == "mijax" else 0.0,
+                "loss difference": difference,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Compares DLG at the most victims, Inverting Gradients at the others."""
+    batches, repeats = timing.checked_flags()
+    jax.config.update("jax_default_matmul_precision", "float32")
+    print(timing.device() | {"torch": torch.__version__})
+    numbers = {
+        "dlg": batches[-1:],
+        "inverting_gradients": batches[:-1] or batches,
+    }
+    rows = [
+        row
+        for name in _ATTACKS.value
+        for number in numbers[name]
+        for row in compare(name, number, repeats)
+    ]
+    print(timing.table(rows), flush=True)
+    timing.write({"gradient_leakage": rows, "torch": torch.__version__})
+
+
+if __name__ == "__main__":
+    common.run(main)

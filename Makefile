@@ -78,8 +78,9 @@ resolve = $(python) -m uv pip compile --quiet --universal --python-version=3.11 
   --no-annotate --no-header --no-emit-package=pandas --upgrade pyproject.toml
 
 lock: $(test_ready)
-	$(resolve) --extra=data --output-file=requirements/demo.txt
-	$(resolve) --extra=data --extra=test --output-file=requirements/test.txt
+	$(resolve) --extra=data --extra=launch --output-file=requirements/demo.txt
+	$(resolve) --extra=data --extra=launch --extra=test \
+	  --output-file=requirements/test.txt
 
 clean:
 	rm -rf $(VENV)

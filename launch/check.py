@@ -24,12 +24,13 @@ def words(values: flags.FlagValues, element: dict[str, Any]) -> list[str]:
       ValueError: if the experiment has no such flag, or refuses its value.
     """
     typed = []
-    for name, value in element.items():
+    given = {name: value for name, value in element.items() if value is not None}
+    for name, value in given.items():
         if name == CHOSEN_BY_THE_SWEEP:
             raise ValueError(f"--{name} is for the sweep to choose: leave it out.")
         several = value if isinstance(value, list | tuple) else [value]
         if name in values and not isinstance(values[name], flags.MultiFlag):
-            several = [",".join(map(_typed, several))] if value is not None else []
+            several = [",".join(map(_typed, several))]
         typed += [f"--{name}={_typed(each)}" for each in several]
     values.unparse_flags()
     for name in values:
@@ -38,8 +39,8 @@ def words(values: flags.FlagValues, element: dict[str, Any]) -> list[str]:
         values(["", f"--{CHOSEN_BY_THE_SWEEP}=.", *typed])
     except flags.Error as error:
         raise ValueError(str(error)) from None
-    given = [values[name].serialize() for name in sorted(element)]
-    return [word for serialized in given for word in serialized.splitlines()]
+    serialized = [values[name].serialize() for name in sorted(given)]
+    return [word for lines in serialized for word in lines.splitlines()]
 
 
 def numbers(values: flags.FlagValues) -> list[str]:

@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,7 +27,7 @@ from absl import flags
 from flax import linen as nn
 
 import mijax.priors
-from experiments import figures, judging, report, stages, training, worlds
+from experiments import compute, figures, judging, report, stages, training, worlds
 from experiments import flags as common
 from mijax import data, fit, glimpses
 from mijax.attacks import gmi, identity_loss, mi_face
@@ -593,12 +592,8 @@ def attacks(
         name: str, attack: Callable[..., Reconstruction], config: Any
     ) -> dict[str, Any]:
         print(f"attack: {name}", flush=True)
-        start = time.monotonic()
-        compiled = jax.jit(attack).lower(key, knowledge, config).compile()
-        middle = time.monotonic()
-        result = jax.block_until_ready(compiled(key, knowledge, config))
+        result, seconds = compute.program(attack)(key, knowledge, config)
         arrays = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-        seconds = {"compile": middle - start, "run": time.monotonic() - middle}
         return arrays | seconds
 
     found = {}

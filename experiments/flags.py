@@ -63,6 +63,22 @@ def from_config(default: C, prefix: str) -> Callable[..., C]:
     return read
 
 
+def from_sizes(default: C, prefix: str) -> Callable[..., C]:
+    """As `from_config`, with `--prefix.field.number` for every field that is a Config."""
+    own = from_config(default, prefix)
+    nested = {
+        field.name: from_config(getattr(default, field.name), f"{prefix}.{field.name}")
+        for field in dataclasses.fields(default)  # type: ignore[arg-type]
+        if type(getattr(default, field.name)).__name__ == "Config"
+    }
+
+    def read(preset: C = default) -> C:
+        parts = {name: part(getattr(preset, name)) for name, part in nested.items()}
+        return dataclasses.replace(own(preset), **parts)  # type: ignore[type-var]
+
+    return read
+
+
 def given() -> dict[str, Any]:
     """Every flag of this experiment with its value, for the record."""
     return {

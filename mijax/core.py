@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen, nnx
+from flax import linen, nnx, traverse_util
 from jax import Array
 from jax.core import Tracer
 
@@ -55,24 +55,130 @@ class Prediction(NamedTuple):
     features: Array | None = None
 
 
+class Network:
+    """A model as a pure function that also knows which of its parameters are trained.
+
+    `Target.from_function` takes one, or any plain function. Instances must be hashable,
+    and equal where they compute the same.
+    """
+
+    def __call__(self, params: Any, x: Array) -> Any:
+        """Returns logits `[B, K]` or a `Prediction`, as the model is deployed."""
+        raise NotImplementedError
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """Splits parameters into those that are trained, and the rest."""
+        return params, None
+
+    def join(self, trained: Any, rest: Any) -> Any:
+        """Undoes `split`."""
+        del rest
+        return trained
+
+    def running(self, params: Any) -> Any:
+        """Returns the running statistics of batch normalization, or None."""
+        del params
+        return None
+
+    def observe(self, params: Any, x: Array, train: bool) -> tuple[Any, Any]:
+        """Predicts, and tells each normalized layer's statistics of this batch.
+
+        Args:
+          params: all parameters.
+          x: `[B, *shape]`.
+          train: whether the layers normalize by the batch, or as they are deployed.
+
+        Returns:
+          What `__call__` returns, and a tree as `running`'s: means and variances.
+        """
+        if train:
+            raise ValueError(
+                "This model has no training mode: make its Target with from_linen, "
+                "from_nnx or a mijax.core.Network, or train with running statistics."
+            )
+        return self(params, x), None
+
+
 @dataclasses.dataclass(frozen=True)
-class _Linen:
+class _Function(Network):
+    """A plain function, all of whose parameters are trained."""
+
+    function: Callable[[Any, Array], Any]
+
+    def __call__(self, params: Any, x: Array) -> Any:
+        return self.function(params, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Linen(Network):
     """Calls a Linen module; equal modules are one static function to `jit`."""
 
     module: linen.Module
 
-    def __call__(self, variables: Any, x: Array) -> Any:
-        return self.module.apply(variables, x)
+    def __call__(self, params: Any, x: Array) -> Any:
+        return self.module.apply(params, x)
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        rest = {name: tree for name, tree in params.items() if name != "params"}
+        return params["params"], rest
+
+    def join(self, trained: Any, rest: Any) -> Any:
+        return {"params": trained, **rest}
+
+    def running(self, params: Any) -> Any:
+        return params.get("batch_stats")
+
+    def observe(self, params: Any, x: Array, train: bool) -> tuple[Any, Any]:
+        seen: dict[tuple[str, ...], Array] = {}
+
+        def watch(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+            layer = context.module
+            if isinstance(layer, linen.BatchNorm) and context.method_name == "__call__":
+                inputs = arguments[0]
+                axes = tuple(range(inputs.ndim - 1))
+                seen[(*layer.path, "mean")] = jnp.mean(inputs, axes)
+                seen[(*layer.path, "var")] = jnp.var(inputs, axes)
+            return call(*arguments, **options)
+
+        with linen.intercept_methods(watch):
+            if train:
+                output, _ = self.module.apply(
+                    params, x, train=True, mutable=["batch_stats"]
+                )
+            else:
+                output = self.module.apply(params, x)
+        return output, traverse_util.unflatten_dict(seen) if seen else None
 
 
 @dataclasses.dataclass(frozen=True)
-class _Nnx:
+class _Nnx(Network):
     """Calls an NNX module that was split into its graph and its state."""
 
     graph: nnx.GraphDef
 
-    def __call__(self, state: Any, x: Array) -> Any:
-        return nnx.merge(self.graph, state)(x)
+    def __call__(self, params: Any, x: Array) -> Any:
+        return nnx.merge(self.graph, params)(x)
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        trained, rest = nnx.split_state(params, nnx.Param, ...)
+        return trained, rest
+
+    def join(self, trained: Any, rest: Any) -> Any:
+        return nnx.merge_state(trained, rest)
+
+    def running(self, params: Any) -> Any:
+        statistics, _ = nnx.split_state(params, nnx.BatchStat, ...)
+        return statistics if jax.tree.leaves(statistics) else None
+
+    def observe(self, params: Any, x: Array, train: bool) -> tuple[Any, Any]:
+        module = nnx.merge(self.graph, params)
+        module.train()
+        for _, layer in nnx.iter_modules(module):
+            if isinstance(layer, nnx.BatchNorm):
+                layer.momentum = 0.0  # So that what is kept is this batch's.
+        output = module(x)
+        statistics = self.running(nnx.state(module))
+        return output if train else self(params, x), statistics
 
 
 @pytree
@@ -151,6 +257,43 @@ class Target:
         output = self.function(self.params, x)
         return output if isinstance(output, Prediction) else Prediction(output)
 
+    @property
+    def network(self) -> Network:
+        """The function, as one that knows which of its parameters are trained."""
+        function = self.function
+        return function if isinstance(function, Network) else _Function(function)
+
+    @property
+    def trained(self) -> Any:
+        """The parameters that training changes: without running statistics."""
+        return self.network.split(self.params)[0]
+
+    def with_trained(self, trained: Any) -> "Target":
+        """Returns the target with other values of what training changes."""
+        _, rest = self.network.split(self.params)
+        return dataclasses.replace(self, params=self.network.join(trained, rest))
+
+    @property
+    def running_statistics(self) -> Any:
+        """Batch normalization's means and variances, a tree; None without it."""
+        return self.network.running(self.params)
+
+    def observe(self, x: Array, train: bool = False) -> tuple[Prediction, Any]:
+        """Predicts `[B, *shape]`, and tells each normalized layer's batch statistics.
+
+        Args:
+          x: images `[B, *shape]`.
+          train: whether layers normalize by the batch, as in training, or by their
+            running statistics.
+
+        Returns:
+          The prediction, and a tree as `running_statistics`.
+        """
+        output, statistics = self.network.observe(self.params, x, train)
+        if not isinstance(output, Prediction):
+            output = Prediction(output)
+        return output, statistics
+
 
 @pytree
 class Prior:
@@ -227,6 +370,9 @@ class Reconstruction:
       losses: their objectives, `[V, R]`.
       trace: the objective by iteration, `[steps + 1, V, R]`.
       queries: how many examples a black box was asked about; 0 for a white box.
+      labels: the classes recovered beside the images, where an attack does so; `[V, B]`
+        for a shared update of B examples, whose `x` is then `[V, B, H, W, C]` and
+        `candidates` `[V, R, B, H, W, C]`.
     """
 
     x: Array
@@ -235,12 +381,20 @@ class Reconstruction:
     losses: Array
     trace: Array
     queries: Array
+    labels: Array | None = None
 
 
 def choose(
-    candidates: Array, losses: Array, trace: Array, queries: Array | int = 0
+    candidates: Array,
+    losses: Array,
+    trace: Array,
+    queries: Array | int = 0,
+    labels: Array | None = None,
 ) -> Reconstruction:
-    """Chooses each victim's restart by the attack's own loss; NaN cannot win."""
+    """Chooses each victim's restart by the attack's own loss; NaN cannot win.
+
+    `labels` are those of all restarts, `[V, R, B]`.
+    """
     finite = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
     best = jnp.argmin(finite, axis=1)
     rows = jnp.arange(losses.shape[0])
@@ -251,4 +405,5 @@ def choose(
         losses=losses,
         trace=trace,
         queries=jnp.asarray(queries, jnp.int32),
+        labels=None if labels is None else labels[rows, best],
     )

@@ -7,13 +7,8 @@ import pathlib
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
-
-from mijax.core import Prior, Target
-from mijax.models.dcgan import Critic, Generator
-from mijax.models.mlp import MLP
+import tiny
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -41,47 +36,25 @@ def data_dir():
     return folder
 
 
-def drawn(module, seed, x):
-    """Random variables of a module for inputs like `x`, without compiling anything."""
-    rng = np.random.default_rng(seed)
-    x = jax.ShapeDtypeStruct(x, jnp.float32)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(
-            rng.normal(0, 0.3, leaf.shape)
-            if len(leaf.shape) > 1
-            else np.full(leaf.shape, 0.5),
-            jnp.float32,
-        ),
-        jax.eval_shape(module.init, jax.random.key(0), x),
-    )
-
-
 @pytest.fixture(scope="session")
 def classifier():
     """A Linen module for 8x8x1 images of 3 classes."""
-    return MLP(3, widths=(6,))
+    return tiny.CLASSIFIER
 
 
 @pytest.fixture(scope="session")
-def variables(classifier):
+def variables():
     """Two sets of the classifier's variables."""
-    return [drawn(classifier, seed, (1, 8, 8, 1)) for seed in (1, 2)]
+    return [tiny.variables(seed) for seed in (1, 2)]
 
 
 @pytest.fixture(scope="session")
-def target(classifier, variables):
+def target():
     """The classifier as a target."""
-    return Target.from_linen(classifier, variables[0], (8, 8, 1))
+    return tiny.target()
 
 
 @pytest.fixture(scope="session")
 def prior():
     """A generator and a critic of 8x8x1 images, of random weights."""
-    generator, critic = Generator(8, width=2), Critic(8, width=2)
-    return Prior.from_linen(
-        generator,
-        drawn(generator, 3, (1, 4)),
-        critic,
-        drawn(critic, 4, (1, 8, 8, 1)),
-        latent_size=4,
-    )
+    return tiny.prior()

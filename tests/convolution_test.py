@@ -21,6 +21,10 @@ GEOMETRIES = [
     (3, 2, 5, 2, 1, "SAME"),
     (8, 3, 1, 2, 2, "VALID"),
     (8, 3, 7, 2, 2, ((3, 3), (2, 4))),
+    (8, 5, 3, 20, 1, "SAME"),  # many channels
+    (8, 6, 4, 3, 2, "SAME"),  # few channels out
+    (2, 6, 5, 9, 1, "SAME"),  # a kernel larger than the map
+    (8, 6, 1, 9, 2, "SAME"),
 ]
 
 
@@ -67,6 +71,15 @@ def test_equals_lax_up_to_second_order(geometry):
             gradient(ours, x, kernel), gradient(lax_, x, kernel), strict=True
         ):
             close(a, b)
+
+
+def test_weight_gradient_of_a_few_images_at_a_time(monkeypatch):
+    x, y = jnp.ones((6, 8, 8, 2)), jax.random.normal(jax.random.key(0), (6, 8, 8, 3))
+    x = x * jax.random.normal(jax.random.key(1), x.shape)
+    geometry = convolution._geometry((8, 8), (3, 3), 1, "SAME")
+    whole = convolution._weight_gradient_cpu(geometry, x, y)
+    monkeypatch.setattr(convolution, "_CACHE", 3 * x[0].nbytes)
+    close(convolution._weight_gradient_cpu(geometry, x, y), whole)
 
 
 @pytest.mark.parametrize(("stride", "k"), [(1, 3), (2, 5), (2, 4), (2, 3), (3, 5)])

@@ -203,7 +203,7 @@ def test_image_folder_has_no_split(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnits", "huggingface:mnist", ""])
 def test_unknown_name(name):
-    with pytest.raises(ValueError, match=r"att_faces, lfw64, mnist5k, image_folder"):
+    with pytest.raises(ValueError, match=r"att_faces, cifar10_jpeg75, lfw64, mnist5k"):
         data.load(name)
 
 
@@ -214,6 +214,7 @@ def test_unknown_name(name):
         ("cifar10", "cifar-10-binary.tar.gz"),
         ("lfw", "lfw.tgz"),
         ("lfw64", "lfw64.zip"),
+        ("cifar10_jpeg75", "cifar10_jpeg75.tar.xz"),
     ],
 )
 def test_missing_file_says_where_to_put_it(tmp_path, name, file):
@@ -233,11 +234,13 @@ def test_missing_package_says_what_to_do(tmp_path, monkeypatch, name, file):
         data.load(name)
 
 
-@pytest.mark.parametrize("name", ["mnist/t10k-images-idx3-ubyte.gz", "lfw64.zip"])
+@pytest.mark.parametrize(
+    "name", ["mnist/t10k-images-idx3-ubyte.gz", "lfw64.zip", "cifar10_jpeg75.tar.xz"]
+)
 def test_damaged_file(tmp_path, name):
     write(tmp_path, {name: b"damaged"})
     with pytest.raises(ValueError, match=r"damaged|not the expected data"):
-        data.load(name.split("/")[0].removesuffix(".zip"), data_dir=tmp_path)
+        data.load(name.split("/")[0].split(".")[0], data_dir=tmp_path)
 
 
 def test_stand_in_is_withdrawn():
@@ -391,6 +394,15 @@ def test_lfw64(data_dir):
     joint = data.evaluation(train, split.public, at_least=10)
     assert len(joint.names) == 158
     assert joint.names[:62] == split.private.names
+
+
+@pytest.mark.real_data
+def test_cifar10_jpeg75(data_dir):
+    photographs = data.load("cifar10_jpeg75", data_dir=data_dir, split="test[:1000]")
+    assert photographs.images.shape == (1000, 32, 32, 3)
+    assert photographs.names[:2] == ("airplane", "automobile")
+    # Shuffled, so that the first thousand are of all classes.
+    assert photographs.counts().min() > 50
 
 
 def good(**changes):

@@ -18,6 +18,7 @@ from PIL import Image
 from mijax.models import (
     Prediction,
     cifar_resnet,
+    conv_net,
     face_evolve,
     initialization,
     layers,
@@ -25,6 +26,7 @@ from mijax.models import (
     mlp,
     mobile_face_net,
     resnet,
+    strided,
     vgg,
     weights,
 )
@@ -53,6 +55,8 @@ FAMILIES = {
         6,
     ),
     "cifar_resnet": (cifar_resnet.CifarResNet(5, depth=8, width=4), (16, 16, 3), 16),
+    "conv_net": (conv_net.ConvNet(5, width=2), (12, 12, 3), 8),
+    "strided": (strided.StridedConvNet(5, (3, 2), (2, 1)), (8, 8, 1), 32),
 }
 # Tests run each program once, so they compile it quickly.
 quickly = functools.partial(
@@ -62,7 +66,7 @@ quickly = functools.partial(
         "xla_llvm_disable_expensive_passes": True,
     },
 )
-NORMALIZED = set(FAMILIES) - {"softmax", "mlp", "dae", "lenet"}
+NORMALIZED = set(FAMILIES) - {"softmax", "mlp", "dae", "lenet", "strided"}
 
 
 def images(shape, batch=4):
@@ -212,17 +216,46 @@ def test_initialize_is_init():
     )
 
 
+def test_uniform_draws_all_parameters_and_nothing_else():
+    module, shape, _ = FAMILIES["conv_net"]
+    variables = initialization.uniform(jax.random.key(3), module, shape, 0.5)
+    drawn = np.concatenate(
+        [np.ravel(leaf) for leaf in jax.tree.leaves(variables["params"])]
+    )
+    assert -0.5 <= drawn.min() < -0.45 and 0.45 < drawn.max() < 0.5
+    assert abs(drawn.mean()) < 0.05
+    means = variables["batch_stats"]["norm_0"]["mean"]
+    np.testing.assert_array_equal(means, 0)
+
+
+# The published sizes: DLG's 768-100 classifier, Geiping's 36 * 64 features.
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "features"),
+    [
+        (strided.dlg_lenet(100), (32, 32, 3), 768),
+        (strided.cpl_lenet(106), (32, 32, 3), 768),
+        (conv_net.ConvNet(10, 64), (32, 32, 3), 36 * 64),
+    ],
+)
+def test_leaking_networks_have_their_published_features(module, shape, features):
+    kernel = weights.shapes(module, shape)["params"]["logits"]["kernel"]
+    assert kernel.shape == (features, module.num_classes)
+
+
 # Layers
 
 
-def test_max_pool_equals_the_window_reduction():
+@pytest.mark.parametrize("side", [2, 3])
+def test_max_pool_equals_the_window_reduction(side):
     x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
-    weight = jax.random.normal(jax.random.key(1), (2, 3, 3, 3))
-    reduce = lambda x: nn.max_pool(x, (2, 2), strides=(2, 2))
-    np.testing.assert_array_equal(layers.max_pool(x), reduce(x))
+    weight = jax.random.normal(jax.random.key(1), (2, 7 // side, 6 // side, 3))
+    reduce = lambda x: nn.max_pool(x, (side, side), strides=(side, side))
+    pool = functools.partial(layers.max_pool, side=side)
+    np.testing.assert_array_equal(pool(x), reduce(x))
     gradients = [
-        jax.grad(lambda x, f=f: jnp.sum(weight * f(x)))(x)
-        for f in (layers.max_pool, reduce)
+        jax.grad(lambda x, f=f: jnp.sum(weight * f(x)))(x) for f in (pool, reduce)
     ]
     np.testing.assert_allclose(gradients[0], gradients[1])
 

@@ -47,9 +47,9 @@ def load(
 
     `image_folder:PATH` reads a folder or .zip of `IDENTITY/*.png|jpg|jpeg|pgm`. Any
     other name is one of tensorflow-datasets (`mnist`, `cifar10`, `lfw`, ...) or of
-    ours (`att_faces`, `lfw64`, `mnist5k`). Such a data set is prepared the first
-    time below the folder of the environment variable MIJAX_CACHE (~/.cache/mijax),
-    and read from there afterwards; its files are checked by sha256.
+    ours (`att_faces`, `cifar10_jpeg75`, `lfw64`, `mnist5k`). Such a data set is
+    prepared the first time below the folder of the environment variable MIJAX_CACHE
+    (~/.cache/mijax), and read from there afterwards; its files are checked by sha256.
 
     Args:
       name: the data set.

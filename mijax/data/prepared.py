@@ -20,7 +20,7 @@ import numpy as np
 from mijax.data.dataset import Dataset
 from mijax.data.images import check_size, decode_all
 
-OWN = ("att_faces", "lfw64", "mnist5k")
+OWN = ("att_faces", "cifar10_jpeg75", "lfw64", "mnist5k")
 
 
 def cache() -> Path:
@@ -71,9 +71,10 @@ def load(
 
 
 def _check_known(name: str, tfds: Any) -> None:
-    from mijax.data import att_faces, lfw64, mnist5k  # TFDS knows them once imported
+    # TFDS knows them once imported.
+    from mijax.data import att_faces, cifar10_jpeg75, lfw64, mnist5k
 
-    del att_faces, lfw64, mnist5k
+    del att_faces, cifar10_jpeg75, lfw64, mnist5k
     known = tfds.list_builders(with_community_datasets=False)
     base = name.split("/")[0]
     if base not in known:

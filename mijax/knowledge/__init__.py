@@ -5,6 +5,7 @@ generator, public images, a glimpse of the private image, is a field of its own.
 """
 
 from mijax.knowledge.black_box import Labels, Oracle, Scores
+from mijax.knowledge.shared_update import SharedUpdate
 from mijax.knowledge.white_box import Codec, WhiteBox
 
-__all__ = ["Codec", "Labels", "Oracle", "Scores", "WhiteBox"]
+__all__ = ["Codec", "Labels", "Oracle", "Scores", "SharedUpdate", "WhiteBox"]

@@ -8,10 +8,12 @@ Three bilinear operations, each the derivative of the other two:
 
 They are closed under differentiation, so gradients of gradients (a WGAN penalty, a
 gradient-matching attack) stay inside them. On accelerators each is the plain `lax`
-convolution. XLA for CPU is fast only for forward, stride-whatever convolutions of maps
-that are larger than their kernel; inside `scan` it never rewrites the derivatives into
-that form. So on CPU the data gradient is written as `stride**2` forward convolutions
-(one per output phase) and the weight gradient as matrix products.
+convolution. XLA for CPU is fast only for forward convolutions of maps that are larger
+than their kernel and have many channels; inside `scan` it never rewrites the
+derivatives into that form. So on CPU the data gradient is written as `stride**2`
+forward convolutions (one per output phase), the weight gradient as matrix products;
+and next to images, where channels are few, few channels in are summed by tap and few
+channels out are one product of all taps and a sum of shifted maps.
 
 `jax.custom_vjp` is what closes the set, so forward-mode differentiation (`jax.jvp`)
 of these operations raises; compose reverse over reverse instead.
@@ -21,8 +23,8 @@ kernels `[height, width, C, O]`.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +32,11 @@ from flax import linen as nn
 from jax import Array, lax
 
 Padding = str | Sequence[tuple[int, int]]
+_Operation = Callable[[Array, Array], Array]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_FEW_CHANNELS = 8
+_FEW_CHANNELS = 8  # of a product that is too thin
+_HANDFUL = 4  # channels that need no product
+_CACHE = 2**20  # bytes of maps that stay near a core
 
 
 class Geometry(NamedTuple):
@@ -169,25 +174,28 @@ def depthwise(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _forward(geometry: Geometry, x: Array, kernel: Array) -> Array:
     cpu = functools.partial(_forward_cpu, geometry)
+    many_cpu = functools.partial(_forwards_cpu, geometry)
     plain = functools.partial(_plain, geometry)
-    return lax.platform_dependent(x, kernel, cpu=cpu, default=plain)
+    return _batchable(cpu, many_cpu, plain, shares_second=True)(x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _data_gradient(geometry: Geometry, y: Array, kernel: Array) -> Array:
     cpu = functools.partial(_data_gradient_cpu, geometry)
+    many_cpu = functools.partial(_data_gradients_cpu, geometry)
 
     def plain(y: Array, kernel: Array) -> Array:
         x = jax.ShapeDtypeStruct((y.shape[0], *geometry.size, kernel.shape[2]), y.dtype)
         (gradient,) = jax.linear_transpose(lambda x: _plain(geometry, x, kernel), x)(y)
         return gradient
 
-    return lax.platform_dependent(y, kernel, cpu=cpu, default=plain)
+    return _batchable(cpu, many_cpu, plain, shares_second=True)(y, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _weight_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
     cpu = functools.partial(_weight_gradient_cpu, geometry)
+    many_cpu = functools.partial(_weight_gradients_cpu, geometry)
 
     def plain(x: Array, y: Array) -> Array:
         kernel = jax.ShapeDtypeStruct(
@@ -198,7 +206,7 @@ def _weight_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
         )(y)
         return gradient
 
-    return lax.platform_dependent(x, y, cpu=cpu, default=plain)
+    return _batchable(cpu, many_cpu, plain, shares_second=False)(x, y)
 
 
 _forward.defvjp(
@@ -231,26 +239,123 @@ def _plain(geometry: Geometry, x: Array, kernel: Array) -> Array:
     )
 
 
+# Under vmap -----------------------------------------------------------------------
+
+
+def _batchable(
+    cpu: _Operation, many_cpu: _Operation, plain: _Operation, *, shares_second: bool
+) -> _Operation:
+    """Returns an operation with its own rules under `vmap`.
+
+    XLA's rule for a batch of kernels is a grouped convolution, a naive loop on CPU.
+
+    Args:
+      cpu: the form of one problem that is fast on CPU.
+      many_cpu: that of N problems, whose operands start with N.
+      plain: of one problem, on accelerators.
+      shares_second: whether problems that share the second operand, a kernel, are one
+        problem with more maps.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def one(first: Array, second: Array) -> Array:
+        return lax.platform_dependent(first, second, cpu=cpu, default=plain)
+
+    @jax.custom_batching.custom_vmap
+    def many(first: Array, second: Array) -> Array:
+        if first.shape[0] == 1:
+            return one(first[0], second[0])[None]
+        return lax.platform_dependent(
+            first, second, cpu=many_cpu, default=jax.vmap(plain)
+        )
+
+    @one.def_vmap
+    def _(size: int, batched: list[bool], first: Array, second: Array) -> Any:
+        if shares_second and not batched[1]:
+            y = one(first.reshape(-1, *first.shape[2:]), second)
+            return y.reshape(size, -1, *y.shape[1:]), True
+        return many(*_each(size, batched, first, second)), True
+
+    @many.def_vmap
+    def _(size: int, batched: list[bool], first: Array, second: Array) -> Any:
+        first, second = _each(size, batched, first, second)
+        y = many(
+            first.reshape(-1, *first.shape[2:]), second.reshape(-1, *second.shape[2:])
+        )
+        return y.reshape(size, -1, *y.shape[1:]), True
+
+    return one
+
+
+def _each(size: int, batched: list[bool], *operands: Array) -> list[Array]:
+    return [
+        x if is_batched else jnp.broadcast_to(x[None], (size, *x.shape))
+        for x, is_batched in zip(operands, batched, strict=True)
+    ]
+
+
 # The forms that are fast on CPU ---------------------------------------------------
 
 
 def _forward_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    height, width, channels, features = kernel.shape
+    if (height, width) == (1, 1):
+        return _shifted(geometry, _padded(geometry, x), 0, 0) @ kernel[0, 0]
+    if channels <= _HANDFUL and features <= 4 * _HANDFUL:
+        return _by_taps(geometry, x, kernel)
+    if features <= _HANDFUL:
+        return _by_features(geometry, x, kernel)
     larger_than_map = any(
         k > n for k, n in zip(geometry.kernel, geometry.size, strict=True)
     )
-    if not larger_than_map:
-        return _plain(geometry, x, kernel)
-    # XLA would swap the operands and run a naive loop; a product of patches does not.
-    padded = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
-    patches = jnp.concatenate(
-        [
-            _shifted(geometry, padded, i, j)
-            for i in range(geometry.kernel[0])
-            for j in range(geometry.kernel[1])
-        ],
-        axis=-1,
+    if larger_than_map:
+        # XLA would swap the operands and run a naive loop; a product does not.
+        padded = _padded(geometry, x)
+        patches = [_shifted(geometry, padded, i, j) for i, j in _taps(geometry)]
+        return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, features)
+    return _plain(geometry, x, kernel)
+
+
+def _by_taps(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """Sums over taps and channels, elementwise, which XLA fuses into one loop."""
+    padded = _padded(geometry, x)
+    return sum(
+        (
+            _shifted(geometry, padded, i, j)[..., c : c + 1]
+            * kernel[i : i + 1, j : j + 1, c : c + 1]
+            for i, j in _taps(geometry)
+            for c in range(kernel.shape[2])
+        ),
+        jnp.zeros((), x.dtype),
     )
-    return patches @ kernel.reshape(-1, kernel.shape[3])
+
+
+def _by_features(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """One product with every tap of every feature, then sums of shifted maps."""
+    batch, rows, columns, channels = x.shape
+    maps = jnp.einsum("nc,tc->tn", x.reshape(-1, channels), _rows(kernel))
+    maps = maps.reshape(*geometry.kernel, -1, batch, rows, columns)
+    maps = jnp.moveaxis(maps, 2, -1)  # [height, width, B, H, W, O]
+    pads = ((0, 0), (0, 0), (0, 0), *geometry.padding, (0, 0))
+    maps = jnp.pad(maps, pads)
+    return sum(
+        (_shifted(geometry, maps[i, j], i, j) for i, j in _taps(geometry)),
+        jnp.zeros((), x.dtype),
+    )
+
+
+def _rows(kernel: Array) -> Array:
+    """A kernel as `[height * width * O, C]`."""
+    return jnp.swapaxes(kernel, 2, 3).reshape(-1, kernel.shape[2])
+
+
+def _taps(geometry: Geometry) -> list[tuple[int, int]]:
+    height, width = geometry.kernel
+    return [(i, j) for i in range(height) for j in range(width)]
+
+
+def _padded(geometry: Geometry, x: Array) -> Array:
+    return jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
 
 
 def _data_gradient_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
@@ -319,15 +424,30 @@ def _correlate(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) ->
 
 
 def _weight_gradient_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
+    # A few images at a time, so that what is gathered of them stays in the cache.
+    batch = x.shape[0]
+    fit = max(1, _CACHE // x[0].nbytes)
+    few = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit)
+    if few == batch:
+        return _weight_gradient_of_few(geometry, x, y)
+    chunks = [each.reshape(batch // few, few, *each.shape[1:]) for each in (x, y)]
+
+    def add(total: Array, chunk: list[Array]) -> tuple[Array, None]:
+        return total + _weight_gradient_of_few(geometry, *chunk), None
+
+    shape = (*geometry.kernel, x.shape[3], y.shape[3])
+    return lax.scan(add, jnp.zeros(shape, x.dtype), chunks)[0]
+
+
+def _weight_gradient_of_few(geometry: Geometry, x: Array, y: Array) -> Array:
     height, width = geometry.kernel
     channels = x.shape[3]
-    padded = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+    padded = _padded(geometry, x)
     y = y.reshape(-1, y.shape[3])
     if channels >= _FEW_CHANNELS:
         taps = [
             _shifted(geometry, padded, i, j).reshape(-1, channels).T @ y
-            for i in range(height)
-            for j in range(width)
+            for i, j in _taps(geometry)
         ]
         return jnp.stack(taps).reshape(height, width, channels, -1)
     # Few channels make thin products: gather a kernel's row of taps before each.
@@ -347,6 +467,69 @@ def _weight_gradient_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
         for i in range(height)
     ]
     return jnp.stack(taps).reshape(height, width, channels, -1)
+
+
+def _forwards_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """N forward operations: `[N, B, H, W, C]` and `[N, height, width, C, O]`."""
+    many, batch = x.shape[:2]
+    patches = _patches(geometry, x.reshape(-1, *x.shape[2:]))
+    y = jnp.matmul(
+        patches.reshape(many, -1, patches.shape[-1]),
+        kernel.reshape(many, -1, kernel.shape[4]),
+    )
+    return y.reshape(many, batch, *geometry.output, kernel.shape[4])
+
+
+def _data_gradients_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
+    """N data gradients: `[N, B, H', W', O]` and `[N, height, width, C, O]`."""
+    many, batch, channels = *y.shape[:2], kernel.shape[3]
+    parts = jnp.matmul(
+        y.reshape(many, -1, y.shape[4]),
+        kernel.reshape(many, -1, kernel.shape[4]).swapaxes(1, 2),
+    )
+    parts = parts.reshape(-1, *geometry.output, *geometry.kernel, channels)
+    # Each tap adds its part to the pixels that it saw, along rows and then columns.
+    for axis in (1, 0):
+        size, k = geometry.size[axis], geometry.kernel[axis]
+        low, high = geometry.padding[axis]
+        gap = geometry.stride - 1
+        padded = size + low + high
+        reach = (geometry.output[axis] - 1) * geometry.stride + 1
+        total = jnp.zeros((), y.dtype)
+        for tap in range(k):
+            part = lax.index_in_dim(parts, tap, 3 + axis, keepdims=False)
+            pads = [(0, 0, 0)] * part.ndim
+            pads[1 + axis] = (tap, padded - reach - tap, gap)
+            total = total + lax.pad(part, jnp.zeros((), y.dtype), pads)
+        parts = lax.slice_in_dim(total, low, low + size, axis=1 + axis)
+    return parts.reshape(many, batch, *geometry.size, channels)
+
+
+def _weight_gradients_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
+    """N weight gradients: `[N, B, H, W, C]` and `[N, B, H', W', O]`."""
+    many, channels = x.shape[0], x.shape[4]
+    patches = _patches(geometry, x.reshape(-1, *x.shape[2:]))
+    kernel = jnp.matmul(
+        patches.reshape(many, -1, patches.shape[-1]).swapaxes(1, 2),
+        y.reshape(many, -1, y.shape[4]),
+    )
+    return kernel.reshape(many, *geometry.kernel, channels, y.shape[4])
+
+
+def _patches(geometry: Geometry, x: Array) -> Array:
+    """What the whole kernel sees, `[B, H', W', height * width * C]`.
+
+    Gathered along columns and then rows: few slices, of which the last are long.
+    """
+    stride, (rows, columns) = geometry.stride, geometry.output
+    x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+    for axis, number in ((2, columns), (1, rows)):
+        last = stride * (number - 1) + 1
+        taps = range(geometry.kernel[axis - 1])
+        x = jnp.concatenate(
+            [lax.slice_in_dim(x, tap, tap + last, stride, axis) for tap in taps], -1
+        )
+    return x
 
 
 def _shifted(geometry: Geometry, padded: Array, i: int, j: int) -> Array:

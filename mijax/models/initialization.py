@@ -27,3 +27,26 @@ def initialize(key: jax.Array, module: nn.Module, image_shape: tuple[int, ...]) 
         compiler_options=_COMPILE_QUICKLY,
     )
     return init(key)
+
+
+def uniform(
+    key: jax.Array, module: nn.Module, image_shape: tuple[int, ...], reach: float
+) -> Any:
+    """Returns variables whose weights and biases are uniform in +-`reach`.
+
+    DLG and CPL attack networks of reach 0.5, which is wide, and why they succeed. Other
+    variables, such as running statistics, are those of `initialize`.
+
+    Args:
+        key: The key is consumed.
+        module: any Linen module that takes one batch of images.
+        image_shape: the shape of one image, `[H, W, C]`.
+        reach: the largest absolute value.
+    """
+    variables = initialize(key, module, image_shape)
+    leaves, tree = jax.tree.flatten(variables["params"])
+    drawn = [
+        jax.random.uniform(key, leaf.shape, leaf.dtype, -reach, reach)
+        for key, leaf in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+    ]
+    return {**variables, "params": jax.tree.unflatten(tree, drawn)}

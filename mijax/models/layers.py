@@ -1,5 +1,7 @@
 """The layers that several families share."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -47,21 +49,23 @@ def centered(kernel_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
     return (side, side), (side, side)
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """Returns the maximum over non-overlapping 2x2 windows, `[B, H//2, W//2, C]`.
+def max_pool(x: jax.Array, side: int = 2) -> jax.Array:
+    """Returns the maximum over non-overlapping windows, `[B, H//side, W//side, C]`.
 
-    A last odd row or column is left out. Written as elementwise maxima because their
-    gradient is 2.5 times as fast on CPU as a window reduction's. Where values tie,
-    they share the gradient.
+    Last rows or columns that fill no window are left out. Written as elementwise maxima
+    because their gradient is 2.5 times as fast on CPU as a window reduction's. Where
+    values tie, they share the gradient.
 
     Raises:
         ValueError: if the maps are smaller than a window.
     """
-    if min(x.shape[1:3]) < 2:
+    if min(x.shape[1:3]) < side:
         raise ValueError(
-            f"Maps of {x.shape[1]}x{x.shape[2]} cannot be pooled by 2x2: give larger "
-            "images, or pool fewer times."
+            f"Maps of {x.shape[1]}x{x.shape[2]} cannot be pooled by {side}x{side}: "
+            "give larger images, or pool fewer times."
         )
-    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    rows = jnp.maximum(x[:, 0:height:2], x[:, 1:height:2])
-    return jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
+    height, width = x.shape[1] // side * side, x.shape[2] // side * side
+    rows = functools.reduce(jnp.maximum, [x[:, i:height:side] for i in range(side)])
+    return functools.reduce(
+        jnp.maximum, [rows[:, :, j:width:side] for j in range(side)]
+    )

@@ -1,0 +1,1 @@
+"""What `experiments.gradient_leakage` is made of, one figure or concept a file."""

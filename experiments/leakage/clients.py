@@ -1,0 +1,119 @@
+"""The clients whose updates are attacked, and what the adversary has of others.
+
+Letters: V victims, B examples of each.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from experiments import worlds
+from mijax import data
+from mijax.data import Dataset
+
+SIDE = 32
+LOSSY = (
+    "CIFAR-10 here is a lossy copy (JPEG, quality 75): no figure on it compares with "
+    "published CIFAR-10 figures."
+)
+# What each data set is called in figures, and its people with fewer images are not
+# used (CPL's LFW has those with at least 14).
+TITLES = {
+    "mnist": "MNIST",
+    "cifar10_jpeg75": "CIFAR-10 (lossy JPEG)",
+    "att_faces": "AT&T",
+    "lfw64": "LFW",
+}
+_SPLITS = {"mnist": "test", "cifar10_jpeg75": "test"}
+_AT_LEAST = {"lfw64": 14}
+_FACES = {"att_faces", "lfw64"}
+_PUBLIC = 1000  # images that the adversary has
+_PRIORS = {"mnist": "digits32", "att_faces": "faces64", "lfw64": "faces64"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clients:
+    """Victims, and images that the adversary may have.
+
+    Attributes:
+      name: of the data set.
+      x: the victims' images, `[V, B, H, W, C]`.
+      labels: `[V, B]`.
+      similar: another image of each one's class, of no victim, `[V, B, H, W, C]`.
+      public: images of nobody among the victims (for faces, of other people).
+      num_classes: K.
+      prior: the name of a shipped generator of such images, if there is one.
+    """
+
+    name: str
+    x: np.ndarray
+    labels: np.ndarray
+    similar: np.ndarray
+    public: np.ndarray
+    num_classes: int
+    prior: str | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image."""
+        return self.x.shape[2:]
+
+    @property
+    def title(self) -> str:
+        """What the data set is called in figures."""
+        return TITLES.get(self.name, self.name)
+
+
+def load(name: str, data_dir: str | None) -> Dataset:
+    """Loads a data set at 32x32.
+
+    Raises:
+      FileNotFoundError: if its files are not at hand.
+    """
+    folder = worlds.data_folder(data_dir)
+    size = None if name == "mnist" else SIDE
+    loaded = data.load(name, data_dir=folder, size=size, split=_SPLITS.get(name))
+    if name in _AT_LEAST:
+        loaded = data.by_count(loaded, at_least=_AT_LEAST[name]).private
+    if name == "mnist":
+        pads = [(0, 0), (2, 2), (2, 2), (0, 0)]
+        loaded = dataclasses.replace(loaded, images=np.pad(loaded.images, pads))
+    return loaded
+
+
+def choose(dataset: Dataset, victims: int, batch: int, seed: int) -> Clients:
+    """Chooses victims at random: of faces among half of the people, others are public.
+
+    Raises:
+      ValueError: if there are too few images.
+    """
+    rng = np.random.default_rng(seed)
+    number = len(dataset.names)
+    if dataset.name in _FACES:
+        private = np.isin(dataset.labels, rng.permutation(number)[: number // 2])
+    else:
+        private = np.arange(len(dataset)) >= min(_PUBLIC, len(dataset) // 2)
+    order = rng.permutation(np.flatnonzero(private))
+    if victims * batch > len(order):
+        raise ValueError(
+            f"{victims} victims of {batch} images are more than the {len(order)} "
+            f"private images of {dataset.name}: attack fewer."
+        )
+    rows, free = order[: victims * batch], order[victims * batch :]
+    return Clients(
+        dataset.name,
+        dataset.images[rows].reshape(victims, batch, *dataset.images.shape[1:]),
+        dataset.labels[rows].reshape(victims, batch),
+        _similar(dataset, rows, free).reshape(
+            victims, batch, *dataset.images.shape[1:]
+        ),
+        dataset.images[rng.permutation(np.flatnonzero(~private))[:_PUBLIC]],
+        number,
+        _PRIORS.get(dataset.name),
+    )
+
+
+def _similar(dataset: Dataset, rows: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """The first free image of the class of each row; any where none is left."""
+    first = dict(zip(dataset.labels[free][::-1], free[::-1], strict=True))
+    return dataset.images[[first.get(dataset.labels[row], free[0]) for row in rows]]

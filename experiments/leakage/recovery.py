@@ -1,0 +1,196 @@
+"""Attacks clients in chunks: what is finished is on disk, and is not done again.
+
+A chunk is one compiled program over its victims, and one file. A run of any number of
+victims that is killed loses the chunk at hand, and resumes to the same bits.
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from experiments import progress, stages
+from experiments.leakage.clients import Clients
+from mijax import federation, victims
+from mijax.core import Reconstruction, Target
+from mijax.defenses import Defense
+from mijax.federation import Recipe
+from mijax.knowledge import SharedUpdate
+
+Attack = Callable[[Array, SharedUpdate, Any], Reconstruction]
+Defend = Callable[[Target, Array], Defense]
+Change = Callable[[Any], Any]
+
+_PROGRAMS: dict[Any, Any] = {}  # Compiled once for all cells that differ in numbers.
+
+
+def undefended(target: Target, x: Array) -> Defense:
+    """Shares everything."""
+    del target, x
+    return Defense()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setting:
+    """A cell of a table: an attack on what one kind of client shares.
+
+    Attributes:
+      name: of its files and of its lines in the result.
+      attack: of `mijax.attacks`.
+      config: its hyper-parameters.
+      target: the model that the server sent.
+      recipe: how clients train.
+      defend: `(target, a client's x [B, *shape]) -> Defense`.
+      auxiliary: further fields of the knowledge that are no victim's.
+      similar: whether the adversary has an image of each one's class.
+    """
+
+    name: str
+    attack: Attack
+    config: Any
+    target: Target
+    recipe: Recipe = Recipe()
+    defend: Defend = undefended
+    auxiliary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    similar: bool = False
+
+
+def recover(
+    workdir: pathlib.Path,
+    key: Array,
+    clients: Clients,
+    setting: Setting,
+    *,
+    chunk: int,
+    null: Change | None = None,
+) -> dict[str, np.ndarray]:
+    """Attacks all clients, those of finished chunks excepted.
+
+    Args:
+      workdir: of the run.
+      key: of the defense and the attack; each victim has its own, whatever the chunk.
+      clients: V of them.
+      setting: what is shared, and the attack.
+      chunk: victims in one program.
+      null: what becomes of the updates, leaves `[chunk, ...]`, in a null case.
+
+    Returns:
+      `x` `[V, B, *shape]`, `labels` `[V, B]`, `loss` `[V]`, `trace`
+      `[V, R, steps + 1]`, and the seconds of `compile` and `run`.
+    """
+    number = len(clients.x)
+    chunk = min(chunk, number)
+    (workdir / "results" / setting.name).mkdir(parents=True, exist_ok=True)
+    names = {start: f"{setting.name}/{start:06d}" for start in range(0, number, chunk)}
+    sizes = {start: min(chunk, number - start) for start in names}
+    left = [
+        start
+        for start, name in names.items()
+        if not (workdir / "results" / f"{name}.npz").is_file()
+    ]
+    keys = victims.keys_of(key, number)
+    done = number - sum(sizes[start] for start in left)
+
+    def compute(start: int) -> dict[str, Any]:
+        rows = (start + np.arange(chunk)) % number  # The last chunk is filled up.
+        found = _attack(keys[rows], clients, rows, setting, null)
+        seconds = {"compile", "run"}
+        return {k: v if k in seconds else v[: sizes[start]] for k, v in found.items()}
+
+    tracked = progress.track(
+        left,
+        setting.name,
+        sizes=[sizes[start] for start in left],
+        done=done,
+        unit="victims",
+    )
+    for start in tracked:
+        stages.once(workdir, names[start], lambda start=start: compute(start))
+    parts = [stages.once(workdir, name, dict) for name in names.values()]
+    joined = {
+        k: np.concatenate([part[k] for part in parts])
+        for k in parts[0]
+        if parts[0][k].ndim
+    }
+    return joined | {k: sum(p[k] for p in parts) for k in ("compile", "run")}
+
+
+def shared_updates(
+    keys: Array, recipe: Recipe, target: Target, x: Array, labels: Array, defend: Defend
+) -> federation.Update:
+    """What V clients share, one after the other, each with a key of its own."""
+
+    def one(client: tuple[Array, Array, Array]) -> federation.Update:
+        key, x, labels = client
+        defense = defend(target, x)
+        update = federation.share(
+            key,
+            recipe,
+            target,
+            x[None],
+            labels[None],
+            defense.example_gradient,
+            defense.update,
+        )
+        return jax.tree.map(lambda leaf: leaf[0], update)
+
+    return jax.lax.map(one, (keys, x, labels))
+
+
+def _attack(
+    keys: Array,
+    clients: Clients,
+    rows: np.ndarray,
+    setting: Setting,
+    null: Change | None,
+) -> dict[str, Any]:
+    x, labels = jnp.asarray(clients.x[rows]), jnp.asarray(clients.labels[rows])
+    share_keys, attack_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    update = jax.jit(shared_updates, static_argnums=(5,))(
+        share_keys, setting.recipe, setting.target, x, labels, setting.defend
+    )
+    knowledge = SharedUpdate(
+        setting.target,
+        update.change,
+        x.shape[1],
+        setting.recipe,
+        statistics=update.statistics,
+        similar=jnp.asarray(clients.similar[rows]) if setting.similar else None,
+        **setting.auxiliary,
+    )
+    arguments = attack_keys, knowledge, setting.config
+    program, compiling = _compiled(setting.attack, null, arguments)
+    start = time.monotonic()
+    found = jax.block_until_ready(program(*arguments))
+    fields = {"x": found.x, "loss": found.loss}
+    fields["trace"] = np.moveaxis(np.asarray(found.trace), 0, -1)
+    if found.labels is not None:
+        fields["labels"] = found.labels
+    return fields | {"compile": compiling, "run": time.monotonic() - start}
+
+
+def _compiled(attack: Attack, null: Change | None, arguments: Any) -> tuple[Any, float]:
+    """Returns the program of an attack, and the seconds that making it took."""
+    leaves, tree = jax.tree.flatten(arguments)
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    recipe = attack, null, tree, shapes
+    if recipe in _PROGRAMS:
+        return _PROGRAMS[recipe], 0.0
+
+    def run(key: Array, knowledge: SharedUpdate, config: Any) -> Reconstruction:
+        if null is not None:
+            knowledge = dataclasses.replace(knowledge, update=null(knowledge.update))
+        if jax.device_count() > 1:
+            spread = victims.across(attack, victims.over_devices())
+            return spread(key, knowledge, config)
+        return attack(key, knowledge, config)
+
+    start = time.monotonic()
+    _PROGRAMS[recipe] = jax.jit(run).lower(*arguments).compile()
+    return _PROGRAMS[recipe], time.monotonic() - start

@@ -1,0 +1,101 @@
+"""CPL: client privacy leakage, where the first guess decides what leaks.
+
+Wei, Liu, Loper, Chow, Gursoy, Truex, Wu (2020). With the label from the last layer,
+L-BFGS minimizes over the images
+
+    |gradient of the guess - gradient observed|^2
+        + label_weight * |confidences of the guess - label|^2
+
+from a seed with structure: a tiled random square, one color, an image of the class.
+
+Departures from the paper: those of `dlg`; and labels of larger batches are found by
+`label_recovery.bias_corrected`, which for a batch of 1 is the paper's rule.
+
+References:
+  Wei et al. A framework for evaluating gradient leakage attacks in federated learning.
+  ESORICS 2020. arXiv:2004.10397.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from mijax import core, minimize
+from mijax.attacks import gradient_distance, label_recovery, seeds
+from mijax.attacks.gradient_distance import Distance
+from mijax.attacks.label_recovery import Rule
+from mijax.attacks.seeds import Seed
+from mijax.core import pytree, static
+from mijax.knowledge import SharedUpdate
+
+
+@pytree
+class Config:
+    """Hyper-parameters.
+
+    Attributes:
+      steps: attack iterations, each a call of the optimizer.
+      inner: iterations a call.
+      history: pairs that L-BFGS remembers.
+      restarts: first guesses a victim.
+      seed: first images, one of `mijax.attacks.seeds`.
+      distance: one of `mijax.attacks.gradient_distance`.
+      label_rule: one of `mijax.attacks.label_recovery`, where labels are not known.
+      learning_rate: of L-BFGS.
+      label_weight: of the label's regularizer, the paper's alpha.
+    """
+
+    steps: int = static(default=300)
+    inner: int = static(default=20)
+    history: int = static(default=100)
+    restarts: int = static(default=1)
+    seed: Seed = static(default=seeds.Patterned())
+    distance: Distance = static(default=gradient_distance.squared)
+    label_rule: Rule = static(default=label_recovery.bias_corrected)
+    learning_rate: float | Array = 1.0
+    label_weight: float | Array = 1.0
+
+
+def attack(
+    key: Array, knowledge: SharedUpdate, config: Config = Config()
+) -> core.Reconstruction:
+    """Recovers the images of a batch from its gradient and a structured first guess.
+
+    Args:
+      key: one key, or one a victim; the key is consumed.
+      knowledge: of V victims; `similar` images for the seed `seeds.same_class`.
+      config: hyper-parameters.
+
+    Returns:
+      Images `[V, B, *shape]` in [0, 1], and labels `[V, B]`.
+
+    Raises:
+      ValueError: if the update is not the target's, if the rule of labels or the seed
+        lack what they need, or if `steps` or `restarts` are no such numbers.
+    """
+    knowledge = knowledge.checked()
+    target = knowledge.target
+    x = seeds.sown(config.seed, key, knowledge, config.restarts)
+    found_labels = label_recovery.labels_of(knowledge, config.label_rule)
+    labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
+    sought = jax.nn.one_hot(labels, target.num_classes)
+
+    def objective(key: Array, x: Array) -> Array:
+        del key  # The objective is deterministic.
+        distances, _ = gradient_distance.between(knowledge, x, labels, config.distance)
+        logits = target.predict(x.reshape(-1, *target.shape)).logits
+        confidences = jax.nn.softmax(logits).reshape(sought.shape)
+        misses = jnp.sum((confidences - sought) ** 2, (2, 3))
+        return distances + config.label_weight * misses
+
+    found = minimize.lbfgs(
+        jax.random.key(0),
+        minimize.gradient_of(objective),
+        x,
+        steps=config.steps,
+        inner=config.inner,
+        history=config.history,
+        learning_rate=config.learning_rate,
+    )
+    images = jnp.clip(found.best, 0, 1)
+    return core.choose(images, found.loss, found.trace, labels=labels)

@@ -1,0 +1,85 @@
+"""iDLG: the label is read from the last layer, then the image is found as in DLG.
+
+Zhao, Mopuri, Bilen (2020). With cross-entropy, the gradient of the true class's output
+is the only negative one, so that a batch of 1 gives its label away; L-BFGS then
+minimizes DLG's squared distance of gradients over the image alone.
+
+Departures from the paper: as in `dlg`. Labels that are known are taken as they are,
+for any size of batch.
+
+References:
+  Zhao et al. iDLG: improved deep leakage from gradients. 2020. arXiv:2001.02610.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from mijax import core, minimize
+from mijax.attacks import gradient_distance, label_recovery, seeds
+from mijax.attacks.gradient_distance import Distance
+from mijax.attacks.seeds import Seed
+from mijax.core import pytree, static
+from mijax.knowledge import SharedUpdate
+
+
+@pytree
+class Config:
+    """Hyper-parameters; the defaults are the authors'.
+
+    Attributes:
+      steps: calls of the optimizer, each of up to `inner` iterations.
+      inner: iterations a call.
+      history: pairs that L-BFGS remembers.
+      restarts: first guesses a victim.
+      seed: first images, one of `mijax.attacks.seeds`.
+      distance: one of `mijax.attacks.gradient_distance`.
+      learning_rate: of L-BFGS.
+    """
+
+    steps: int = static(default=300)
+    inner: int = static(default=20)
+    history: int = static(default=100)
+    restarts: int = static(default=1)
+    seed: Seed = static(default=seeds.normal)
+    distance: Distance = static(default=gradient_distance.squared)
+    learning_rate: float | Array = 1.0
+
+
+def attack(
+    key: Array, knowledge: SharedUpdate, config: Config = Config()
+) -> core.Reconstruction:
+    """Recovers a label from its gradient exactly, then the image.
+
+    Args:
+      key: one key, or one a victim; the key is consumed.
+      knowledge: of V victims.
+      config: hyper-parameters.
+
+    Returns:
+      Images `[V, B, *shape]` in [0, 1], and labels `[V, B]`.
+
+    Raises:
+      ValueError: if the batch is larger than 1 and its labels are not known, if the
+        update is not the target's, or if `steps` or `restarts` are no such numbers.
+    """
+    knowledge = knowledge.checked()
+    x = seeds.sown(config.seed, key, knowledge, config.restarts)
+    found_labels = label_recovery.labels_of(knowledge, label_recovery.idlg)
+    labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
+
+    def objective(key: Array, x: Array) -> Array:
+        del key  # The objective is deterministic.
+        return gradient_distance.between(knowledge, x, labels, config.distance)[0]
+
+    found = minimize.lbfgs(
+        jax.random.key(0),
+        minimize.gradient_of(objective),
+        x,
+        steps=config.steps,
+        inner=config.inner,
+        history=config.history,
+        learning_rate=config.learning_rate,
+    )
+    images = jnp.clip(found.best, 0, 1)
+    return core.choose(images, found.loss, found.trace, labels=labels)

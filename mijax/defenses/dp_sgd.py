@@ -1,0 +1,89 @@
+"""DP-SGD: clipped examples, Gaussian noise on their sum, and what that guarantees.
+
+With `noise_multiplier` times `norm` as the noise's deviation, whoever sees the updates
+learns almost the same whether or not any one example took part: (epsilon, delta)-
+differential privacy, with the epsilon of `epsilon`. It holds against every attack, of
+this library or of the future, on the number of updates that it was computed for.
+
+`epsilon` is for batches drawn by Poisson sampling (every example by itself, with the
+same probability), as published accountants assume. Batches of a shuffled epoch, as of
+`mijax.fit`, are commonly reported with the same figure, which is not proved for them.
+
+References:
+  Abadi et al. Deep learning with differential privacy. CCS 2016. arXiv:1607.00133.
+  Doroshenko et al. Connect the dots: tighter discrete approximations of privacy loss
+  distributions. PETS 2022. arXiv:2207.04380.
+"""
+
+from jax import Array
+
+from mijax.defenses import Defense, chain
+from mijax.defenses.clipping import clip_examples
+from mijax.defenses.noise import gaussian
+
+
+def dp_sgd(
+    norm: float, noise_multiplier: float, batch_size: int, seed: int | Array = 0
+) -> Defense:
+    """Clips each example's gradient, and adds noise to the sum of the batch.
+
+    What is shared is the mean of the batch, so its noise is the sum's, divided by the
+    same number: `norm * noise_multiplier / batch_size`.
+
+    Args:
+      norm: the longest gradient of an example.
+      noise_multiplier: deviation of the sum's noise, in units of `norm`.
+      batch_size: what the sum is divided by: the expected size of a batch, not that of
+        the batch at hand, which would tell who took part.
+      seed: see `noise.randomized`.
+
+    Raises:
+      ValueError: if `norm` or `batch_size` is not positive, or `noise_multiplier` is
+        negative.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: it must be 1 or more.")
+    noise = gaussian(norm * noise_multiplier / batch_size, seed)
+    return chain(clip_examples(norm), noise)
+
+
+def epsilon(
+    noise_multiplier: float, sampling_probability: float, updates: int, delta: float
+) -> float:
+    """Returns the epsilon of DP-SGD, by `dp-accounting`'s privacy loss distributions.
+
+    Neighboring data sets differ by one example, added or removed.
+
+    Args:
+      noise_multiplier: as in `dp_sgd`.
+      sampling_probability: of an example's taking part in an update; 1 where the
+        adversary knows that it did.
+      updates: how many the adversary sees.
+      delta: the probability with which the guarantee may fail.
+
+    Raises:
+      ModuleNotFoundError: if `dp-accounting` is not installed.
+      ValueError: if an argument is out of its range.
+    """
+    if not (0 <= sampling_probability <= 1 and 0 < delta < 1 and updates > 0):
+        raise ValueError(
+            f"sampling_probability={sampling_probability}, delta={delta} and "
+            f"updates={updates}: the first two are probabilities, delta above 0, and "
+            "updates is 1 or more."
+        )
+    if noise_multiplier < 0:
+        raise ValueError(
+            f"The noise multiplier is {noise_multiplier}: it must be 0 or more."
+        )
+    try:
+        import dp_accounting
+        from dp_accounting import pld
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "An epsilon needs a published accountant: pip install 'mijax[accounting]'."
+        ) from error
+    one = dp_accounting.GaussianDpEvent(noise_multiplier)
+    sampled = dp_accounting.PoissonSampledDpEvent(sampling_probability, one)
+    accountant = pld.PLDAccountant()
+    accountant.compose(sampled, updates)
+    return float(accountant.get_epsilon(delta))

@@ -1,0 +1,258 @@
+"""Federated learning: what one client computes and shares, and what a round does.
+
+`client_update` is written once. The victim computes what is shared with it, and an
+adversary who searches for the batch matches the same function: at the true batch the
+two agree to the bit.
+
+Letters: V clients, B examples of each; images `[V, B, H, W, C]`, labels `[V, B]`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from mijax.core import Prediction, Target, pytree, static
+from mijax.fit import cross_entropy
+
+ExampleGradient = Callable[[Any], Any]
+
+
+@pytree
+class Recipe:
+    """How a client trains; all who take part know it.
+
+    Attributes:
+      loss: `(prediction, labels [B]) -> losses [B]`, such as `fit.cross_entropy`.
+      local_steps: 0 shares the mean gradient of the batch (FedSGD); n shares the change
+        of the weights after n steps of SGD (FedAvg).
+      local_batch: examples a local step, taken in order and from the front again; None
+        for the whole batch. It must divide the batch.
+      learning_rate: of the local steps.
+      train: whether batch normalization normalizes by the batch, as in training, or by
+        its running statistics.
+      share_statistics: whether the batch's means and variances are shared as well.
+    """
+
+    loss: Callable[[Prediction, Array], Array] = static(default=cross_entropy)
+    local_steps: int = static(default=0)
+    local_batch: int | None = static(default=None)
+    learning_rate: float | Array = 0.1
+    train: bool = static(default=False)
+    share_statistics: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        """Refuses a recipe that no client can follow."""
+        if not callable(self.loss):
+            raise ValueError(
+                f"The recipe's loss is {self.loss!r}: give a function of (prediction, "
+                "labels [B]) that returns losses [B], such as mijax.fit.cross_entropy."
+            )
+        if self.local_steps < 0:
+            raise ValueError(
+                f"local_steps is {self.local_steps}: it must be 0, for the gradient, "
+                "or more."
+            )
+        if self.local_batch is not None and self.local_batch < 1:
+            raise ValueError(f"local_batch is {self.local_batch}: it must be positive.")
+
+
+class Update(NamedTuple):
+    """What one client computes.
+
+    Attributes:
+      change: the mean gradient, or the change of the weights; a tree as
+        `Target.trained`.
+      statistics: means and variances of the (last) batch, a tree as
+        `Target.running_statistics`; None where there is none.
+    """
+
+    change: Any
+    statistics: Any
+
+
+def batch_losses(recipe: Recipe, prediction: Prediction, labels: Array) -> Array:
+    """Returns the recipe's loss of each example, `[B]`.
+
+    Args:
+      recipe: how clients train.
+      prediction: of B examples.
+      labels: classes `[B]`, or distributions over them `[B, K]`, of which the expected
+        loss is taken.
+    """
+    if labels.ndim == 1:
+        return recipe.loss(prediction, labels)
+    classes = jnp.arange(labels.shape[1])
+
+    def of_class(label: Array) -> Array:
+        return recipe.loss(prediction, jnp.full(labels.shape[:1], label))
+
+    losses = jax.vmap(of_class, out_axes=1)(classes)  # [B, K]
+    return jnp.sum(labels * losses, 1)
+
+
+def client_update(
+    recipe: Recipe,
+    target: Target,
+    x: Array,
+    labels: Array,
+    example_gradient: ExampleGradient | None = None,
+) -> Update:
+    """Computes what one client shares of its batch.
+
+    Args:
+      recipe: how clients train.
+      target: the model that the server sent.
+      x: `[B, *shape]`.
+      labels: classes `[B]` or distributions over them `[B, K]`.
+      example_gradient: a defense's `Defense.example_gradient`: what becomes of the
+        gradients of single examples, leaves `[B, ...]`, before their mean.
+
+    Raises:
+      ValueError: if `local_batch` does not divide B, or if the recipe asks for a
+        training mode that the target has not.
+    """
+    if recipe.local_steps == 0:
+        return _gradient(recipe, target, x, labels, example_gradient)
+    size = recipe.local_batch or x.shape[0]
+    if x.shape[0] % size:
+        raise ValueError(
+            f"local_batch is {size}, which does not divide a batch of {x.shape[0]}."
+        )
+    batches = x.shape[0] // size
+    x = x.reshape(batches, size, *x.shape[1:])
+    labels = labels.reshape(batches, size, *labels.shape[1:])
+
+    def step(weights: Any, t: Array) -> tuple[Any, Any]:
+        gradient, statistics = _gradient(
+            recipe,
+            target.with_trained(weights),
+            x[t % batches],
+            labels[t % batches],
+            example_gradient,
+        )
+        weights = jax.tree.map(
+            lambda w, g: w - recipe.learning_rate * g, weights, gradient
+        )
+        return weights, statistics
+
+    # Attacks differentiate through these steps: the weights of each are made anew.
+    steps = jnp.arange(recipe.local_steps)
+    after, statistics = lax.scan(jax.checkpoint(step), target.trained, steps)
+    change = jax.tree.map(jnp.subtract, after, target.trained)
+    return Update(change, jax.tree.map(lambda leaf: leaf[-1], statistics))
+
+
+def _gradient(
+    recipe: Recipe,
+    target: Target,
+    x: Array,
+    labels: Array,
+    example_gradient: ExampleGradient | None,
+) -> Update:
+    def mean_loss(weights: Any, x: Array, labels: Array) -> tuple[Array, Any]:
+        prediction, statistics = target.with_trained(weights).observe(x, recipe.train)
+        return jnp.mean(batch_losses(recipe, prediction, labels)), statistics
+
+    slope = jax.grad(mean_loss, has_aux=True)
+    if example_gradient is None:
+        return Update(*slope(target.trained, x, labels))
+    if recipe.train:
+        raise ValueError(
+            "A defense of single examples' gradients needs examples that do not mix: "
+            "set the recipe's train=False, for running statistics."
+        )
+    _, statistics = mean_loss(target.trained, x, labels)
+    singles, _ = jax.vmap(slope, (None, 0, 0))(
+        target.trained, x[:, None], labels[:, None]
+    )
+    means = jax.tree.map(lambda leaf: jnp.mean(leaf, 0), example_gradient(singles))
+    return Update(means, statistics)
+
+
+def share(
+    key: Array,
+    recipe: Recipe,
+    target: Target,
+    x: Array,
+    labels: Array,
+    example_gradient: ExampleGradient | None = None,
+    update: optax.GradientTransformation | None = None,
+) -> Update:
+    """Computes what V clients share, each defended on its own.
+
+    Args:
+      key: of the defense's randomness: split over the clients and passed to `update`
+        as the extra argument `key`; the key is consumed.
+      recipe: how clients train.
+      target: the model that the server sent.
+      x: `[V, B, *shape]`.
+      labels: `[V, B]`.
+      example_gradient: `Defense.example_gradient`.
+      update: `Defense.update`, of one client's gradient or change.
+
+    Returns:
+      Leaves `[V, ...]`; `statistics` is None unless the recipe shares them.
+    """
+
+    def one(key: Array, x: Array, labels: Array) -> Update:
+        change, statistics = client_update(recipe, target, x, labels, example_gradient)
+        if update is not None:
+            defended = optax.with_extra_args_support(update)
+            state = defended.init(target.trained)
+            change, _ = defended.update(change, state, target.trained, key=key)
+        return Update(change, statistics if recipe.share_statistics else None)
+
+    return jax.vmap(one)(jax.random.split(key, x.shape[0]), x, labels)
+
+
+def aggregate(
+    recipe: Recipe,
+    target: Target,
+    change: Any,
+    server_rate: float | Array | None = None,
+    weights: Array | None = None,
+) -> Target:
+    """Returns the server's next model.
+
+    Args:
+      recipe: how clients train.
+      target: the model that they trained.
+      change: what they shared, leaves `[V, ...]`.
+      server_rate: what the mean is multiplied by; by default the recipe's learning rate
+        for gradients (FedSGD) and 1 for changes of weights (FedAvg).
+      weights: of the clients in the mean, `[V]`, such as their numbers of examples;
+        None for equal ones.
+    """
+    if recipe.local_steps == 0:
+        rate = -(recipe.learning_rate if server_rate is None else server_rate)
+    else:
+        rate = 1.0 if server_rate is None else server_rate
+    mean = jax.tree.map(lambda leaf: jnp.average(leaf, 0, weights), change)
+    return target.with_trained(
+        jax.tree.map(lambda w, m: w + rate * m, target.trained, mean)
+    )
+
+
+def round_of(
+    key: Array,
+    recipe: Recipe,
+    target: Target,
+    x: Array,
+    labels: Array,
+    example_gradient: ExampleGradient | None = None,
+    update: optax.GradientTransformation | None = None,
+    server_rate: float | Array | None = None,
+) -> tuple[Target, Update]:
+    """Runs a round: the clients share, the server takes the mean.
+
+    Arguments are those of `share` and `aggregate`; the key is consumed.
+
+    Returns:
+      The next model, and what was shared, leaves `[V, ...]`.
+    """
+    shared = share(key, recipe, target, x, labels, example_gradient, update)
+    return aggregate(recipe, target, shared.change, server_rate), shared

@@ -1,0 +1,148 @@
+"""What a federated server sees of its clients: their updates, never their batches."""
+
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from jax import Array
+
+from mijax.core import Prior, Target, known, pytree, static
+from mijax.federation import Recipe
+from mijax.knowledge import checks
+
+
+@pytree
+class SharedUpdate:
+    """The model that was sent, and what each of V clients shared of its batch.
+
+    Attributes:
+      target: the model that the clients trained.
+      update: their gradients or changes of weights, a tree as `Target.trained` with
+        leaves `[V, ...]`; what `federation.share` returns as `change`.
+      batch_size: B, the number of examples of each client.
+      recipe: how they trained, which is public.
+      labels: the classes of their examples, `[V, B]` int32, where they are known.
+      statistics: the means and variances of their batches, a tree as
+        `Target.running_statistics` with leaves `[V, F]`, where they are shared.
+      similar: an image of the same class as each example, `[V, B, *shape]`, where the
+        adversary has one.
+      prior: a generator of public images.
+      public: public images, `[M, H, W, C]`.
+    """
+
+    # Of these fields, each leaf's first axis is the victims'.
+    VICTIMS: ClassVar = ("update", "labels", "statistics", "similar")
+
+    target: Target
+    update: Any
+    batch_size: int = static(default=1)
+    recipe: Recipe = Recipe()
+    labels: Array | None = None
+    statistics: Any = None
+    similar: Array | None = None
+    prior: Prior | None = None
+    public: Array | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that cannot be right; `checked` refuses shapes."""
+        if self.batch_size < 1:
+            raise ValueError(
+                f"batch_size is {self.batch_size}: a client shares what 1 or more "
+                "examples taught it."
+            )
+        checks.finite("The public images", self.public)
+        checks.finite("The similar images", self.similar)
+        checks.finite("The prior's parameters", self.prior)
+        checks.finite("The shared update's leaves ", self.update)
+        checks.finite("The shared statistics' leaves ", self.statistics)
+        if isinstance(self.target, Target):
+            checks.finite("The target's parameters", self.target.params)
+        if self.labels is not None:
+            checks.labels_and_auxiliaries(self, self.target)
+        _not_zero(self.update)
+
+    def checked(self) -> "SharedUpdate":
+        """Returns itself, if its shapes are those of the target and of one another.
+
+        Apart from the constructor, because `vmap` builds stacks of knowledge.
+
+        Raises:
+          ValueError: if they are not.
+        """
+        if not isinstance(self.recipe, Recipe):
+            raise ValueError(
+                f"The local recipe is {self.recipe!r}: give a mijax.federation.Recipe, "
+                "for how the clients trained."
+            )
+        _same_architecture("update", self.update, self.target.trained)
+        if self.statistics is not None:
+            running = self.target.running_statistics
+            _same_architecture("statistics", self.statistics, running)
+        if self.labels is not None:
+            expected = self.victims, self.batch_size
+            if self.labels.shape != expected:
+                raise ValueError(
+                    f"labels are {self.labels.shape}: they must be {expected}, one for "
+                    "each example of each client."
+                )
+        if self.similar is not None:
+            expected = self.victims, self.batch_size, *self.target.shape
+            if self.similar.shape != expected:
+                raise ValueError(
+                    f"The similar images are {self.similar.shape}: they must be "
+                    f"{expected}, one for each example of each client."
+                )
+        return self
+
+    @property
+    def victims(self) -> int:
+        """V."""
+        return jax.tree.leaves(self.update)[0].shape[0]
+
+
+def _same_architecture(name: str, tree: Any, like: Any) -> None:
+    """Refuses a tree that is not that of the target, naming the first wrong leaf."""
+    expected = dict(jax.tree_util.tree_leaves_with_path(like))
+    given = dict(jax.tree_util.tree_leaves_with_path(tree))
+    for path, leaf in given.items():
+        where = jax.tree_util.keystr(path)
+        if path not in expected:
+            raise ValueError(
+                f"The {name} holds a leaf {where} of shape {leaf.shape} that the "
+                "target has not: was it made with another architecture?"
+            )
+        if leaf.shape[1:] != expected[path].shape or not leaf.ndim:
+            raise ValueError(
+                f"The {name}'s leaf {where} is {leaf.shape}, but the target's is "
+                f"{expected[path].shape}: it must be "
+                f"{('V', *expected[path].shape)} for V clients."
+            )
+    for path, leaf in expected.items():
+        if path not in given:
+            raise ValueError(
+                f"The {name} lacks the target's leaf {jax.tree_util.keystr(path)} of "
+                f"shape {leaf.shape}: was it made with another architecture?"
+            )
+    counts = {leaf.shape[0] for leaf in given.values()}
+    if len(counts) > 1:
+        raise ValueError(
+            f"The {name}'s leaves are of {sorted(counts)} clients: they must be of as "
+            "many."
+        )
+    if counts == {0} or not given:
+        raise ValueError(f"The {name} is of no client: give one or more.")
+
+
+def _not_zero(update: Any) -> None:
+    """Refuses a client whose whole update is zero: it tells nothing."""
+    leaves = jax.tree.leaves(update)
+    numbers = [leaf for leaf in map(known, leaves) if leaf is not None and leaf.ndim]
+    if not numbers or len(numbers) < len(leaves):
+        return
+    largest = np.max([np.max(np.abs(x).reshape(len(x), -1), 1) for x in numbers], 0)
+    silent = np.flatnonzero(largest == 0)
+    if silent.size:
+        raise ValueError(
+            f"The update of client {silent[0]} is all zero ({silent.size} of "
+            f"{len(largest)} are): there is nothing in it to recover. Leave it out."
+        )

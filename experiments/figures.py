@@ -425,6 +425,10 @@ def roofline(
         axes.plot(intensity, achieved / 1e9, marker, color=color, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", colors=_INK, labelsize=_TEXT - 1)
     _legend(axes, kernels)
     _save(figure, path)
 

@@ -92,11 +92,13 @@ def attack(
 
     def objective(key: Array, z: Array) -> Array:
         del key  # The objective is deterministic.
-        x = prior.images(z)
-        identity = config.identity_loss(target.predict(x), labels, anchor)
-        losses = (
-            config.identity_weight * identity - config.critic_weight * prior.realism(x)
-        )
+        with jax.named_scope("generator"):
+            x = prior.images(z)
+        with jax.named_scope("target"):
+            identity = config.identity_loss(target.predict(x), labels, anchor)
+        with jax.named_scope("critic"):
+            realism = prior.realism(x)
+        losses = config.identity_weight * identity - config.critic_weight * realism
         if knowledge.glimpse is not None:
             seen = jnp.repeat(knowledge.glimpse.image, restarts, 0)
             away = jnp.mean((knowledge.glimpse.see(x) - seen) ** 2, axis=(1, 2, 3))

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 import jax
 
+from experiments import memory
+from mijax import victims
+
 Program = Callable[..., tuple[Any, dict[str, float]]]
 
 
@@ -45,6 +48,9 @@ def program(
     Returns:
       A function that returns the result, and the seconds of `compile` and `run`. Its
       arguments keep their shapes from call to call.
+
+    Raises:
+      ValueError: when first called, if the program would not fit the device.
     """
     compiled: list[jax.stages.Compiled] = []
 
@@ -56,12 +62,51 @@ def program(
         if not compiled:
             jitted = jax.jit(function, donate_argnums=donate_argnums)
             compiled.append(jitted.lower(*arguments).compile())
-        middle = time.monotonic()
-        with jax.transfer_guard("disallow"):
-            result = jax.block_until_ready(compiled[0](*arguments))
-        return result, {"compile": middle - start, "run": time.monotonic() - middle}
+            memory.check(compiled[0])
+        return _run(compiled[0], arguments, start)
 
     return call
+
+
+def over_victims(attack: victims.Attack, number: int) -> Program:
+    """Returns an attack on many victims: on all devices, as many at a time as fit.
+
+    Args:
+      attack: of `(key, knowledge, config)`, as `mijax.victims` takes it.
+      number: of victims.
+
+    Raises:
+      ValueError: when called, if not even one victim at a time fits a device.
+    """
+    mesh = victims.over_devices()
+    share = -(-number // mesh.size)
+
+    def of_size(size: int) -> victims.Attack:
+        some = victims.in_chunks(attack, size) if size < share else attack
+        return victims.across(some, mesh) if mesh.size > 1 else some
+
+    def call(*arguments: Any) -> tuple[Any, dict[str, float]]:
+        if (join := _JOIN.get(None)) is not None:
+            return join(call, of_size(share), arguments)
+        arguments = victims.everywhere(arguments, mesh)
+
+        def compile_for(size: int) -> jax.stages.Compiled:
+            return jax.jit(of_size(size)).lower(*arguments).compile()
+
+        start = time.monotonic()
+        _, compiled = memory.fitting(compile_for, share)
+        return _run(compiled, arguments, start)
+
+    return call
+
+
+def _run(
+    compiled: jax.stages.Compiled, arguments: tuple[Any, ...], start: float
+) -> tuple[Any, dict[str, float]]:
+    middle = time.monotonic()
+    with jax.transfer_guard("disallow"):
+        result = jax.block_until_ready(compiled(*arguments))
+    return result, {"compile": middle - start, "run": time.monotonic() - middle}
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from experiments import compute, figures, judging, report, stages, training, wor
 from experiments import flags as common
 from mijax import data, fit, glimpses
 from mijax.attacks import gmi, identity_loss, mi_face
-from mijax.core import Glimpse, Prior, Reconstruction, Target
+from mijax.core import Glimpse, Prior, Target
 from mijax.data import Dataset
 from mijax.knowledge import WhiteBox
 from mijax.metrics import distribution, identity, images
@@ -588,32 +588,33 @@ def attacks(
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, float]]:
     """Runs GMI with each identity loss, and MI-Face; returns arrays and seconds."""
 
-    def run(
-        name: str, attack: Callable[..., Reconstruction], config: Any
-    ) -> dict[str, Any]:
+    def run(name: str, attack: compute.Program, config: Any) -> dict[str, Any]:
         print(f"attack: {name}", flush=True)
-        result, seconds = compute.program(attack)(key, knowledge, config)
+        result, seconds = attack(key, knowledge, config)
         arrays = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-        return arrays | seconds
+        return {k: v for k, v in arrays.items() if v is not None} | seconds
 
+    searched = compute.over_victims(gmi.attack, knowledge.victims)
     found = {}
     for name in losses:
         variant = dataclasses.replace(config, identity_loss=LOSSES[name])
         found[f"gmi_{name}"] = stages.once(
             workdir,
             f"gmi_{name}",
-            lambda name=name, variant=variant: run(f"gmi, {name}", gmi.attack, variant),
+            lambda name=name, variant=variant: run(f"gmi, {name}", searched, variant),
         )
     if knowledge.glimpse is not None:
         # What the same adversary gets without the target: the prior's own inpainting.
         blind = dataclasses.replace(config, identity_weight=0.0)
         found["inpainted"] = stages.once(
-            workdir, "inpainted", lambda: run("inpainting", gmi.attack, blind)
+            workdir, "inpainted", lambda: run("inpainting", searched, blind)
         )
     found["mi_face"] = stages.once(
         workdir,
         "mi_face",
-        lambda: run("mi_face", mi_face.attack, mi_face.Config(steps=100)),
+        lambda: run(
+            "mi_face", compute.program(mi_face.attack), mi_face.Config(steps=100)
+        ),
     )
     seconds = {
         kind: float(sum(arrays[kind] for arrays in found.values()))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import devices_test
 import one_node_slurm
 import pytest
 
@@ -162,3 +163,21 @@ def test_what_slurm_refuses_is_said_in_one_line(sweep, call):
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]  # sbatch has spoken before
     assert last.startswith("error: Slurm refuses the jobs") and "partition" in last
+
+
+def test_two_processes_find_what_one_does(cluster, tmp_path):
+    one = devices_test.found_by_one()
+    case = pathlib.Path(__file__).with_name("devices_case.py")
+    command = [sys.executable, str(case), str(tmp_path / "found.npz"), "distributed"]
+    ended = subprocess.run(
+        ["srun", "--ntasks=2", "--overcommit", *command],
+        env=os.environ
+        | cluster.environment
+        | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "process 0 of 2" in ended.stdout and "process 1 of 2" in ended.stdout
+    devices_test.check_found(tmp_path / "found.npz", one, devices=2, processes=2)

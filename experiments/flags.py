@@ -64,7 +64,7 @@ def from_config(default: C, prefix: str) -> Callable[..., C]:
 
 
 def from_sizes(default: C, prefix: str) -> Callable[..., C]:
-    """As `from_config`, with `--prefix.field.number` for every field that is a Config."""
+    """As `from_config`, with `--prefix.field.number` of each field that is a Config."""
     own = from_config(default, prefix)
     nested = {
         field.name: from_config(getattr(default, field.name), f"{prefix}.{field.name}")

@@ -29,16 +29,28 @@ from absl import flags
 
 from experiments import flags as common
 from experiments import report, stages
-from experiments.leakage import cpl as cpl_figure
-from experiments.leakage import nulls, verdicts
+from experiments.leakage import batch_size, cpl, defenses, imprint, nulls, verdicts
 from experiments.leakage.part import Part, Run, joined
 
 FIGURES: dict[str, Callable[[Run, Any], Part]] = {
-    "cpl": cpl_figure.figure,
+    "cpl": cpl.figure,
+    "batch_size": batch_size.figure,
+    "defenses": defenses.figure,
+    "imprint": imprint.figure,
 }
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"cpl": cpl_figure.Sizes()},
-    "paper": {"cpl": cpl_figure.PAPER_SIZES},
+    "quick": {
+        "cpl": cpl.Sizes(),
+        "batch_size": batch_size.Sizes(),
+        "defenses": defenses.Sizes(),
+        "imprint": imprint.Sizes(),
+    },
+    "paper": {
+        "cpl": cpl.PAPER_SIZES,
+        "batch_size": batch_size.PAPER_SIZES,
+        "defenses": defenses.PAPER_SIZES,
+        "imprint": imprint.PAPER_SIZES,
+    },
 }
 FREE_MIB = {"quick": 512, "paper": 8192}
 

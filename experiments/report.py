@@ -29,6 +29,7 @@ from mijax.metrics import intervals
 
 METRICS = {
     "target_test_accuracy": "of the attacked model, on images it was not trained on",
+    "target_test_error": "mean absolute error of the attacked model, new records",
     "evaluator_test_accuracy": "of the model that judges, on real images new to it",
     "top1": "the evaluator's first guess is the attacked class",
     "top5": "the attacked class is among the evaluator's five first guesses",
@@ -46,8 +47,14 @@ METRICS = {
     "success_rate": "share of attempts that met the experiment's criterion",
     "label_accuracy": "share of labels recovered",
     "attribute_accuracy": "share of sensitive values recovered",
+    "attribute_gain": "attribute_accuracy with the target less that of the baseline",
     "attribute_auc": "area under the ROC curve, mean over sensitive values",
     "attribute_gmean": "geometric mean of the recalls of the sensitive values",
+    "attribute_mcc": "Matthews' correlation of inferred and true sensitive values",
+    "attribute_precision": "share of those said to have the sensitive value who do",
+    "attribute_recall": "share of those who have the sensitive value said to",
+    "attribute_distance": "share of the sensitive bits that are inferred wrongly",
+    "membership_auc": "area under the ROC curve of members against others",
     "advantage": "correct for members less correct for others",
     "leakage": "0: what needs no target; 1: everything",
 }

@@ -7,6 +7,7 @@ another architecture is refused by name.
 
 import os
 import pathlib
+import shutil
 from typing import Any, TypeVar
 
 import jax
@@ -14,6 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 Tree = TypeVar("Tree")
+
+_SPARE = 2**20  # bytes for what Orbax writes beside the arrays
 
 
 def _describe(tree: Any) -> dict[str, str]:
@@ -34,21 +37,27 @@ def save(folder: str | os.PathLike[str], step: int, tree: Any) -> None:
     Raises:
       ValueError: if it cannot be written (a full disk, no permission).
     """
-    path = pathlib.Path(folder).absolute()
+    path, leaves = pathlib.Path(folder).absolute(), _leaves(tree)
     try:
+        path.mkdir(parents=True, exist_ok=True)
+        # Orbax writes in threads of its own, whose failure would be pages of traces.
+        needed = _SPARE + sum(leaf.nbytes for leaf in leaves.values())
+        free = shutil.disk_usage(path).free
+        if free < needed:
+            raise OSError(f"{free >> 10:,} KiB are left, {needed >> 10:,} are needed")
         with _manager(path) as manager:
             manager.save(
                 step,
                 args=ocp.args.Composite(
-                    tree=ocp.args.StandardSave(_leaves(tree)),
+                    tree=ocp.args.StandardSave(leaves),
                     about=ocp.args.JsonSave(_describe(tree)),
                 ),
             )
             manager.wait_until_finished()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # The latter is TensorStore's.
         raise ValueError(
-            f"Cannot write a checkpoint to {path}: {error}. Earlier steps are intact; "
-            "free some space or choose another --workdir."
+            f"Cannot write a checkpoint to {path}: {str(error)[:200]}. "
+            "Earlier steps are intact; free some space or choose another --workdir."
         ) from error
 
 

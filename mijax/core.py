@@ -1,7 +1,7 @@
 """The vocabulary that everything else is written in: pytrees, targets, results.
 
 Letters: B batch, V victims, R restarts, K classes, F features; images are
-`[H, W, C]` in [0, 1].
+`[H, W, C]` in [0, 1]. Of records: D columns, S values of the sensitive field.
 """
 
 import dataclasses
@@ -114,9 +114,10 @@ class _Linen(Network):
     """Calls a Linen module; equal modules are one static function to `jit`."""
 
     module: linen.Module
+    method: str = "__call__"
 
     def __call__(self, params: Any, x: Array) -> Any:
-        return self.module.apply(params, x)
+        return self.module.apply(params, x, method=self.method)
 
     def split(self, params: Any) -> tuple[Any, Any]:
         rest = {name: tree for name, tree in params.items() if name != "params"}
@@ -171,7 +172,7 @@ class _Nnx(Network):
         return statistics if jax.tree.leaves(statistics) else None
 
     def observe(self, params: Any, x: Array, train: bool) -> tuple[Any, Any]:
-        module = nnx.merge(self.graph, params)
+        module = nnx.merge(self.graph, params, copy=True)
         module.train()
         for _, layer in nnx.iter_modules(module):
             if isinstance(layer, nnx.BatchNorm):
@@ -179,6 +180,31 @@ class _Nnx(Network):
         output = module(x)
         statistics = self.running(nnx.state(module))
         return output if train else self(params, x), statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class AffineFirst:
+    """A model whose first layer is affine, for `Target.from_function`.
+
+    Many records that differ in a few columns then share that layer's work: see
+    `Target.complete`. Equal ones are one static function to `jit`.
+
+    Attributes:
+      first: `(params, x [B, *shape]) -> h [B, F]`, affine in `x`.
+      rest: `(params, h [B, F]) -> logits [B, K]` or a `Prediction`.
+    """
+
+    first: Callable[[Any, Array], Array]
+    rest: Callable[[Any, Array], Any]
+
+    @classmethod
+    def from_linen(cls, module: linen.Module) -> "AffineFirst":
+        """Makes one of a Linen module's methods `first` and `rest`, as `MLP` has."""
+        return cls(_Linen(module, "first"), _Linen(module, "rest"))
+
+    def __call__(self, params: Any, x: Array) -> Any:
+        """Returns what the model says of `x`, `[B, *shape]`."""
+        return self.rest(params, self.first(params, x))
 
 
 @pytree
@@ -254,8 +280,30 @@ class Target:
                 f"Images are {x.shape[1:]} but the target takes {self.shape}: resize "
                 "or convert them first."
             )
-        output = self.function(self.params, x)
-        return output if isinstance(output, Prediction) else Prediction(output)
+        return _prediction(self.function(self.params, x))
+
+    def complete(self, records: Array, columns: Array, values: Array) -> Array:
+        """Returns the logits of each completion of each record, `[K, B, classes]`.
+
+        An affine first layer sees each record once and each completion once, not
+        each pair.
+
+        Args:
+          records: `[B, D]`; what stands in `columns` is ignored.
+          columns: the unknown ones, `[d]`.
+          values: what to fill in, `[K, d]`.
+        """
+        known, filled = split_columns(records, columns, values)
+        if isinstance(self.function, AffineFirst):
+            first, rest = self.function.first, self.function.rest
+            origin = first(self.params, jnp.zeros_like(filled[:1]))
+            known = first(self.params, known)
+            filled = first(self.params, filled) - origin
+        else:
+            rest = self.function
+        h = known[None] + filled[:, None]  # [K, B, F]
+        output = rest(self.params, h.reshape(-1, h.shape[-1]))
+        return _prediction(output).logits.reshape(*h.shape[:2], -1)
 
     @property
     def network(self) -> Network:
@@ -290,9 +338,20 @@ class Target:
           The prediction, and a tree as `running_statistics`.
         """
         output, statistics = self.network.observe(self.params, x, train)
-        if not isinstance(output, Prediction):
-            output = Prediction(output)
-        return output, statistics
+        return _prediction(output), statistics
+
+
+def _prediction(output: Any) -> Prediction:
+    return output if isinstance(output, Prediction) else Prediction(output)
+
+
+def split_columns(records: Array, columns: Array, values: Array) -> tuple[Array, Array]:
+    """Returns records `[B, D]` and completions `[K, D]` whose sums are complete.
+
+    Each is 0 where the other stands.
+    """
+    blank = jnp.zeros((values.shape[0], records.shape[1]), records.dtype)
+    return records.at[:, columns].set(0.0), blank.at[:, columns].set(values)
 
 
 @pytree
@@ -407,3 +466,86 @@ def choose(
         queries=jnp.asarray(queries, jnp.int32),
         labels=None if labels is None else labels[rows, best],
     )
+
+
+@pytree
+class Inference:
+    """What an attack inferred of each victim's sensitive field.
+
+    Attributes:
+      guess: the value, as an index into the candidates, `[V]` int32; -1 where the
+        adversary declares none.
+      log_posterior: of the values, `[V, S]`, in nats; their probabilities sum to 1.
+        An impossible value has the least finite number.
+      queries: how many records a black box was asked about; 0 for a white box.
+    """
+
+    guess: Array
+    log_posterior: Array
+    queries: Array
+
+
+def infer(
+    log_joint: Array,
+    log_prior: Array,
+    queries: Array | int = 0,
+    key: Array | None = None,
+) -> Inference:
+    """Guesses the likeliest value; evidence that excludes all of them is no evidence.
+
+    Args:
+      log_joint: of each value and what was observed, `[V, S]`, up to a constant for
+        each victim. Where no value is possible, the posterior is the prior.
+      log_prior: `[V, S]` or `[S]`.
+      queries: how many were asked.
+      key: breaks ties at random; without one the first of them wins.
+    """
+    prior = jnp.broadcast_to(log_prior, log_joint.shape).T
+    # Values lead, so that sums over few of them vectorize over victims. Without the
+    # barrier XLA puts them last again, which takes twice as long on CPU.
+    joint = jax.lax.optimization_barrier(log_joint.T)
+    joint = jnp.where(jnp.isfinite(jnp.max(joint, 0, keepdims=True)), joint, prior)
+    likeliest = joint == jnp.max(joint, 0, keepdims=True)
+    rank = 1.0 if key is None else jax.random.uniform(key, joint.shape, minval=0.5)
+    least = jnp.finfo(joint.dtype).min
+    return Inference(
+        guess=jnp.argmax(likeliest * rank, 0).astype(jnp.int32),
+        log_posterior=jnp.maximum(jax.nn.log_softmax(joint, 0), least).T,
+        queries=jnp.asarray(queries, jnp.int32),
+    )
+
+
+@pytree
+class Paths:
+    """A decision tree as its paths, each a box, and who took them in training.
+
+    Attributes:
+      low: a record takes a path where `low < x <= high` in every column, `[P, D]`.
+      high: `[P, D]`.
+      counts: training examples that took each path, by class, `[P, K]`.
+    """
+
+    low: Array
+    high: Array
+    counts: Array
+
+
+def in_chunks(function: Callable[[Any], T], rows: Any, size: int) -> T:
+    """Maps a function of many rows over all of them, `size` at a time.
+
+    Args:
+      function: from a tree of rows, leaves `[B, ...]`, to another.
+      rows: leaves `[N, ...]`.
+      size: how many at a time; the last ones may be fewer.
+    """
+    number = jax.tree.leaves(rows)[0].shape[0]
+    if number <= size:
+        return function(rows)
+    whole = number // size * size
+    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), rows)
+    found = jax.lax.map(function, chunks)
+    found = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+    if whole == number:
+        return found
+    rest = function(jax.tree.map(lambda x: x[whole:], rows))
+    return jax.tree.map(lambda *x: jnp.concatenate(x), found, rest)

@@ -17,9 +17,13 @@ START, END = "<!-- methods -->", "<!-- end of methods -->"
 
 _REFERENCE = re.compile(
     r"(?P<authors>[^.]+? et al\.|[^.]+(?=\. ))\.? (?P<title>.+?)\. "
-    r"(?P<venue>[^.]+ \d{4})\. (?P<kind>arXiv|doi):(?P<number>\S+?)\.?(?: |$)"
+    r"(?P<venue>[^.]+ \d{4})\. (?P<kind>arXiv|doi|https):(?P<number>\S+?)\.?(?: |$)"
 )
-_SITES = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}
+_SITES = {
+    "arXiv": "https://arxiv.org/abs/",
+    "doi": "https://doi.org/",
+    "https": "https:",
+}
 
 
 def table() -> str:
@@ -43,7 +47,7 @@ def papers(method: types.ModuleType) -> str:
 
     Raises:
       ValueError: if nothing there reads `Authors. Title. Venue 2020. arXiv:1234.5678.`
-        or ends, instead, in `doi:`.
+        or ends, instead, in `doi:` or an address.
     """
     _, _, listed = inspect.getdoc(method).partition("References:")  # type: ignore[union-attr]
     found = [
@@ -54,7 +58,8 @@ def papers(method: types.ModuleType) -> str:
     if not found:
         raise ValueError(
             f"{method.__name__} names no paper: write, below 'References:', "
-            "'Authors. Title. Venue 2020. arXiv:1234.5678.', or a doi at its end."
+            "'Authors. Title. Venue 2020. arXiv:1234.5678.', or at its end a doi, or "
+            "the https address of a paper that has none."
         )
     return "; ".join(found)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mijax.core import Reconstruction
 
@@ -77,7 +77,7 @@ def across(attack: Attack, mesh: Mesh) -> Attack:
 
     Args:
       attack: as for `in_chunks`.
-      mesh: with one axis, named `AXIS`.
+      mesh: with one axis, named `AXIS`, of the type `Auto`.
     """
     devices = mesh.shape[AXIS]
 
@@ -104,8 +104,7 @@ def across(attack: Attack, mesh: Mesh) -> Attack:
 
 def over_devices() -> Mesh:
     """Returns the mesh of all devices along the one axis of victims."""
-    automatic = (jax.sharding.AxisType.Auto,)
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=automatic)
+    return jax.make_mesh((jax.device_count(),), (AXIS,), (AxisType.Auto,))
 
 
 def everywhere(tree: Any, mesh: Mesh) -> Any:

@@ -30,7 +30,7 @@ MAY_IMPORT = {
         "priors",
         "victims",
     },
-    "defenses": {"core"},
+    "defenses": {"core", "models"},
     "metrics": set(),
     "data": set(),
     "checkpoint": set(),

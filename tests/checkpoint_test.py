@@ -116,6 +116,17 @@ class TestRefusals:
         assert checkpoint.latest(tmp_path) == 1
         assert equal(checkpoint.restore(tmp_path, 1, tree()), tree())
 
+    def test_a_disk_that_is_nearly_full_is_seen_before_writing(
+        self, tmp_path, monkeypatch
+    ):
+        checkpoint.save(tmp_path, 1, tree())
+        usage = shutil.disk_usage(tmp_path)._replace(free=2**20)
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda path: usage)
+            with pytest.raises(ValueError, match=r"1,024 KiB are left.*Earlier steps"):
+                checkpoint.save(tmp_path, 2, tree())
+        assert checkpoint.latest(tmp_path) == 1
+
 
 def kill_at_random(folder, kills, rng):
     """Trains in a process that is killed at random moments, `kills` times."""

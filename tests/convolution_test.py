@@ -1,5 +1,7 @@
 """The fast forms equal plain lax convolutions, up to second order."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,3 +132,31 @@ def test_refuses_what_does_not_fit():
         convolution.convolve(x, jnp.zeros((5, 5, 3, 1)), padding="VALID")
     with pytest.raises(ValueError, match="SAME"):
         convolution.convolve(x, jnp.zeros((3, 3, 3, 1)), padding="same")
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [
+        ((8, 7), (3, 5), 1, "SAME"),
+        ((8, 9), (5, 4), 2, ((2, 1), (0, 2))),
+        ((4, 4), (5, 5), 1, "SAME"),
+    ],
+)
+def test_many_kernels_are_as_one_after_another(size, kernel, stride, padding):
+    geometry = convolution._geometry(size, kernel, stride, padding)
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (3, 2, *size, 3))
+    w = jax.random.normal(keys[1], (3, *kernel, 3, 4))
+    y = jax.random.normal(keys[2], (3, 2, *geometry.output, 4))
+    for operation, a, b in [
+        (convolution._forward, x, w),
+        (convolution._data_gradient, y, w),
+        (convolution._weight_gradient, x, y),
+    ]:
+        one = functools.partial(operation, geometry)
+        pairs = jnp.stack([jnp.stack([one(m, n) for n in b]) for m in a])  # [3, 3, ...]
+        close(jax.vmap(one)(a, b), pairs[jnp.arange(3), jnp.arange(3)])
+        close(jax.vmap(one, (0, None))(a, b[0]), pairs[:, 0])
+        close(jax.vmap(one, (None, 0))(a[0], b), pairs[0])
+        close(jax.vmap(jax.vmap(one, (None, 0)), (0, None))(a, b), pairs)
+        close(jax.vmap(jax.vmap(one, (0, None)), (None, 0))(a, b), pairs.swapaxes(0, 1))

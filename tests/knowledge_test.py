@@ -158,7 +158,10 @@ class TestOpacity:
                     continue
                 value = getattr(thing, name)
                 if callable(value) and not dataclasses.is_dataclass(value):
-                    assert name in ("oracle", "query", "of", "from_callable")
+                    assert name in (
+                        *("oracle", "query", "complete", "of", "of_labels"),
+                        *("from_callable", "from_label_callable"),
+                    )
                 if type(value).__module__.startswith("mijax"):
                     todo.append(value)
                 reached.append(value)

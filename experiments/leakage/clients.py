@@ -27,7 +27,7 @@ TITLES = {
 _SPLITS = {"mnist": "test", "cifar10_jpeg75": "test"}
 _AT_LEAST = {"lfw64": 14}
 _FACES = {"att_faces", "lfw64"}
-_PUBLIC = 1000  # images that the adversary has
+_PUBLIC = 2000  # images that the adversary has
 _PRIORS = {"mnist": "digits32", "att_faces": "faces64", "lfw64": "faces64"}
 
 
@@ -64,15 +64,17 @@ class Clients:
         return TITLES.get(self.name, self.name)
 
 
-def load(name: str, data_dir: str | None) -> Dataset:
-    """Loads a data set at 32x32.
+def load(name: str, data_dir: str | None, split: str | None = None) -> Dataset:
+    """Loads a data set at 32x32; of MNIST and CIFAR-10 the test images, or `split`.
 
     Raises:
       FileNotFoundError: if its files are not at hand.
     """
     folder = worlds.data_folder(data_dir)
     size = None if name == "mnist" else SIDE
-    loaded = data.load(name, data_dir=folder, size=size, split=_SPLITS.get(name))
+    loaded = data.load(
+        name, data_dir=folder, size=size, split=split or _SPLITS.get(name)
+    )
     if name in _AT_LEAST:
         loaded = data.by_count(loaded, at_least=_AT_LEAST[name]).private
     if name == "mnist":

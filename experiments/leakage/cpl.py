@@ -5,8 +5,10 @@ share the gradient of one image.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import figures, report
@@ -26,16 +28,20 @@ PAPER = {
     "cifar10_jpeg75": (0.973, 0.754, 28, 115),
     "lfw64": (1.0, 0.857, 25, 69),
 }
-_SIDES = {"patterned_1/4": 16, "patterned_1/16": 8, "patterned_1/64": 4}
-_PLAIN = {
+SEEDS: dict[str, seeds.Seed] = {
+    "patterned_16x16": seeds.Patterned(16),
+    "patterned_8x8": seeds.Patterned(8),
+    "patterned_4x4": seeds.Patterned(4),
     "uniform": seeds.uniform,
     "normal": seeds.normal,
     "dark": seeds.DARK,
     "light": seeds.LIGHT,
+    "red": seeds.RED,
+    "green": seeds.GREEN,
+    "blue": seeds.BLUE,
     "same_class": seeds.same_class,
 }
-_COLORED = {"red": seeds.RED, "green": seeds.GREEN, "blue": seeds.BLUE}
-SEEDS = {k: seeds.Patterned(side) for k, side in _SIDES.items()} | _PLAIN | _COLORED
+_COLORED = {"red", "green", "blue"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Sizes:
     """
 
     datasets: tuple[str, ...] = ("att_faces", "mnist", "cifar10_jpeg75", "lfw64")
-    seeds: tuple[str, ...] = ("patterned_1/16", "uniform", "normal")
+    seeds: tuple[str, ...] = ("patterned_8x8", "uniform", "normal")
     victims: int = 10
     budgets: tuple[int, ...] = (2, 5, 15)
     attack: cpl.Config = cpl.Config(steps=50)
@@ -78,7 +84,7 @@ def figure(run: Run, sizes: Sizes) -> Part:
         bare = part.add_baselines(run.key, victims, dataset)
         baseline, _ = verdicts.compare(victims, bare["mean_image"])
         found = {}
-        for setting in settings(dataset, target, sizes):
+        for setting in settings(run, dataset, target, sizes):
             found[setting.name] = run.recover(victims, setting)
             paper = published(setting)
             part.add(victims, setting, found[setting.name], baseline, paper)
@@ -112,19 +118,33 @@ def untrained(key: jax.Array, victims: Clients) -> Target:
     return Target.from_linen(network, variables, victims.shape)
 
 
-def settings(dataset: str, target: Target, sizes: Sizes) -> list[Setting]:
+def settings(run: Run, dataset: str, target: Target, sizes: Sizes) -> list[Setting]:
     """CPL from each first guess that fits the images' channels, and DLG."""
+    config = dataclasses.replace(sizes.attack, seed=seeds.same_class)
     names = [s for s in sizes.seeds if target.shape[2] == 3 or s not in _COLORED]
     return [
         Setting(
-            f"{dataset}/cpl_{name.replace('/', '_')}",
+            f"{dataset}/cpl_{name}",
             cpl.attack,
-            dataclasses.replace(sizes.attack, seed=SEEDS[name]),
+            config,
             target,
-            similar=name == "same_class",
+            similar=first_guess(SEEDS[name], run.key),
         )
         for name in names
     ] + [Setting(f"{dataset}/dlg_normal", dlg.attack, sizes.rival, target)]
+
+
+def first_guess(
+    seed: seeds.Seed, key: jax.Array
+) -> Callable[[Clients, np.ndarray], jax.Array]:
+    """Draws first guesses outside of the attack: one program serves them all."""
+
+    def draw(victims: Clients, rows: np.ndarray) -> jax.Array:
+        similar = jnp.asarray(victims.similar[rows])
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(rows))
+        return jax.vmap(lambda key, own: seed(key, own.shape, own))(keys, similar)
+
+    return draw
 
 
 def published(setting: Setting) -> float | None:
@@ -158,7 +178,7 @@ def row(part: Part, victims: Clients, setting: Setting, found: dict) -> list:
     return [
         victims.title,
         method.upper(),
-        guess.replace("patterned_1_", "patterned 1/").replace("_", " "),
+        guess.replace("_", " "),
         *values,
         float(np.median(steps)) if len(steps) else None,
         published(setting),
@@ -198,7 +218,7 @@ def by_iteration(
     run: Run, victims: Clients, target: Target, sizes: Sizes, found: dict
 ) -> report.Picture:
     """PSNR by the steps that CPL's first seed and DLG were allowed."""
-    every = settings(victims.name, target, sizes)
+    every = settings(run, victims.name, target, sizes)
     most = min(sizes.attack.steps, sizes.rival.steps)
     budgets = [b for b in sizes.budgets if b < most]
     series = {}

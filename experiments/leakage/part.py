@@ -82,8 +82,8 @@ class Part:
         lost = int(np.sum(~np.isfinite(found["loss"])))
         if lost:
             self.caveats.append(
-                f"{name}: {lost} of {len(found['loss'])} searches diverged; they count, "
-                "with the images that they started from."
+                f"{name}: {lost} of {len(found['loss'])} searches diverged; they "
+                "count, with the images that they started from."
             )
 
     def add_baselines(

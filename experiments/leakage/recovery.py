@@ -48,7 +48,9 @@ class Setting:
       recipe: how clients train.
       defend: `(target, a client's x [B, *shape]) -> Defense`.
       auxiliary: further fields of the knowledge that are no victim's.
-      similar: whether the adversary has an image of each one's class.
+      similar: `(clients, rows) -> images [V, B, *shape]` that the adversary has of
+        each one's class, or starts from as if it did; None for none.
+      labels_known: whether the adversary knows the labels.
     """
 
     name: str
@@ -58,7 +60,8 @@ class Setting:
     recipe: Recipe = Recipe()
     defend: Defend = undefended
     auxiliary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    similar: bool = False
+    similar: Callable[[Clients, np.ndarray], Array] | None = None
+    labels_known: bool = False
 
 
 def recover(
@@ -113,12 +116,12 @@ def recover(
     for start in tracked:
         stages.once(workdir, names[start], lambda start=start: compute(start))
     parts = [stages.once(workdir, name, dict) for name in names.values()]
-    joined = {
+    return {
         k: np.concatenate([part[k] for part in parts])
-        for k in parts[0]
         if parts[0][k].ndim
+        else np.sum([part[k] for part in parts])
+        for k in parts[0]
     }
-    return joined | {k: sum(p[k] for p in parts) for k in ("compile", "run")}
 
 
 def shared_updates(
@@ -161,7 +164,8 @@ def _attack(
         x.shape[1],
         setting.recipe,
         statistics=update.statistics,
-        similar=jnp.asarray(clients.similar[rows]) if setting.similar else None,
+        labels=labels if setting.labels_known else None,
+        similar=None if setting.similar is None else setting.similar(clients, rows),
         **setting.auxiliary,
     )
     arguments = attack_keys, knowledge, setting.config

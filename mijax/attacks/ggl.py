@@ -23,12 +23,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from mijax import core, minimize
-from mijax.attacks import label_recovery
-from mijax.attacks.gradient_distance import Distance, squared
+from mijax.attacks import gradient_distance, label_recovery
+from mijax.attacks.gradient_distance import Distance
 from mijax.attacks.label_recovery import Rule
 from mijax.core import pytree, static
 from mijax.federation import client_update
@@ -38,8 +37,8 @@ from mijax.victims import keys_of
 
 def as_observed(update: Any, observed: Any) -> Any:
     """Does to a guess's update what a defense seems to have done to that observed."""
-    bound = optax.global_norm(observed)
-    scale = jnp.minimum(1.0, bound / jnp.maximum(optax.global_norm(update), 1e-30))
+    shrink = gradient_distance.length(observed) / gradient_distance.length(update)
+    scale = jnp.minimum(1.0, shrink)
     return jax.tree.map(lambda u, o: jnp.where(o == 0, 0, scale * u), update, observed)
 
 
@@ -69,7 +68,7 @@ class Config:
     elite: int = static(default=10)
     restarts: int = static(default=1)
     adapt: Callable[[Any, Any], Any] = static(default=as_observed)
-    distance: Distance = static(default=squared)
+    distance: Distance = static(default=gradient_distance.squared)
     label_rule: Rule = static(default=label_recovery.bias_corrected)
     spread: float | Array = 1.0
 

@@ -16,6 +16,8 @@ from mijax.knowledge import SharedUpdate
 
 Distance = Callable[[Any, Any], Array]
 
+_TINY = 1e-30
+
 
 def _products(a: Any, b: Any) -> Array:
     return jnp.sum(jnp.stack(jax.tree.leaves(jax.tree.map(_product, a, b))))
@@ -33,8 +35,12 @@ def squared(update: Any, observed: Any) -> Array:
 
 def cosine(update: Any, observed: Any) -> Array:
     """One minus the cosine of the angle between all parameters, Geiping's."""
-    lengths = _products(update, update) * _products(observed, observed)
-    return 1 - _products(update, observed) / jnp.sqrt(jnp.maximum(lengths, 1e-30))
+    return 1 - _products(update, observed) / (length(update) * length(observed))
+
+
+def length(update: Any) -> Array:
+    """The Euclidean length of all parameters; above 0."""
+    return jnp.sqrt(jnp.maximum(_products(update, update), _TINY))
 
 
 def between(

@@ -110,6 +110,7 @@ def bias_corrected(knowledge: SharedUpdate) -> Array:
     Exact, also for labels that repeat, where the mean confidence of the batch in each
     class is known to less than half an example: for untrained networks, and for others
     where `public` images are like the batch. Without public images, noise stands in.
+    A layer without bias must tell its features, whose mean sum is measured likewise.
 
     Departure: breaching's rule estimates an example's impact by the sum of the negative
     gradients; here it is 1 / B, which is what it is, and confidences are subtracted.
@@ -119,16 +120,12 @@ def bias_corrected(knowledge: SharedUpdate) -> Array:
       learning? NeurIPS 2020. arXiv:2003.14053.
     """
     batch, victims = knowledge.batch_size, knowledge.victims
-    confidence = _mean_confidence(knowledge)[None]
+    confidence, weight = _mean_response(knowledge)
     gradient = _evidence(knowledge)
-    certain = gradient < 0
     if last_layer(knowledge).bias is None:
-        # The features' mean sum, from what the classes that are there must add up to.
-        total = -jnp.sum(jnp.where(certain, gradient, 0), 1, keepdims=True)
-        share = 1 - jnp.sum(jnp.where(certain, confidence, 0), 1, keepdims=True)
-        gradient = gradient * share / jnp.maximum(total, jnp.finfo(total.dtype).tiny)
+        gradient = gradient / weight
     impact = jnp.full((victims,), -1 / batch)
-    return _counted(gradient - confidence, certain, impact, batch)
+    return _counted(gradient - confidence[None], gradient < 0, impact, batch)
 
 
 def last_layer(knowledge: SharedUpdate) -> LastLayer:
@@ -154,17 +151,26 @@ def _evidence(knowledge: SharedUpdate) -> Array:
     return jnp.sum(layer.weight, 1) if layer.bias is None else layer.bias
 
 
-def _mean_confidence(knowledge: SharedUpdate) -> Array:
-    """The model's mean confidence in each class, of public images or noise, `[K]`."""
+def _mean_response(knowledge: SharedUpdate) -> tuple[Array, Array]:
+    """What the model makes of public images, or of noise, on average.
+
+    Returns:
+      Its confidence in each class, `[K]`, and the sum of its features; 1 where it does
+      not tell those.
+    """
     images = knowledge.public
     if images is None:
         shape = _PROBES, *knowledge.target.shape
         images = jax.random.uniform(jax.random.key(0), shape)
 
-    def confidence(image: Array) -> Array:
-        return jax.nn.softmax(knowledge.target.predict(image[None]).logits[0])
+    def respond(image: Array) -> tuple[Array, Array]:
+        logits, features = knowledge.target.predict(image[None])
+        weight = jnp.ones(()) if features is None else jnp.sum(features)
+        return jax.nn.softmax(logits[0]), weight
 
-    return jnp.mean(lax.map(confidence, images, batch_size=_PROBES), 0)
+    responses = lax.map(respond, images, batch_size=_PROBES)
+    confidence, weight = jax.tree.map(lambda leaf: jnp.mean(leaf, 0), responses)
+    return confidence, weight
 
 
 def _counted(evidence: Array, certain: Array, impact: Array, batch: int) -> Array:

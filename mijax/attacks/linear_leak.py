@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mijax import core
-from mijax.attacks import dense_layers
+from mijax.attacks import dense_layers, label_recovery
 from mijax.core import pytree
 from mijax.knowledge import SharedUpdate
 
@@ -40,8 +40,8 @@ def attack(
       config: empty.
 
     Returns:
-      Images `[V, 1, *shape]`; their loss is the share of the layer's gradient that no
-      single image explains.
+      Images `[V, 1, *shape]` in [0, 1], and labels `[V, 1]`; the loss is the share of
+      the layer's gradient that no single image explains.
 
     Raises:
       ValueError: if the batch is larger than 1, if there was more than one local step,
@@ -63,5 +63,9 @@ def attack(
     x = jnp.einsum("vfo,vo->vf", weight, bias) / evidence
     unexplained = jnp.sum((weight - x[:, :, None] * bias[:, None]) ** 2, (1, 2))
     loss = unexplained / jnp.sum(weight**2, (1, 2))
-    candidates = jnp.clip(x, 0, 1).reshape(-1, 1, 1, *knowledge.target.shape)
-    return core.choose(candidates, loss[:, None], loss[None, :, None])
+    return core.choose(
+        jnp.clip(x, 0, 1).reshape(-1, 1, 1, *knowledge.target.shape),
+        loss[:, None],
+        loss[None, :, None],
+        labels=label_recovery.labels_of(knowledge, label_recovery.idlg)[:, None],
+    )

@@ -3,11 +3,13 @@
 import importlib.util
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import tensorflow_datasets as tfds
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 
-def manual_folder(dl_manager: tfds.download.DownloadManager) -> Path | None:
+def manual_folder(dl_manager: "tfds.download.DownloadManager") -> Path | None:
     """Returns the folder the user put files in, or None if it is empty or absent."""
     try:
         return Path(dl_manager.manual_dir)

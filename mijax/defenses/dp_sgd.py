@@ -84,6 +84,8 @@ def epsilon(
         ) from error
     one = dp_accounting.GaussianDpEvent(noise_multiplier)
     sampled = dp_accounting.PoissonSampledDpEvent(sampling_probability, one)
-    accountant = pld.PLDAccountant()
+    # Losses grow as 1 / noise_multiplier**2; so does the grid, or it would not end.
+    grain = 1e-4 * max(1.0, noise_multiplier**-2 if noise_multiplier else 1.0)
+    accountant = pld.PLDAccountant(value_discretization_interval=grain)
     accountant.compose(sampled, updates)
     return float(accountant.get_epsilon(delta))

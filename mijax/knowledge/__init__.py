@@ -5,7 +5,30 @@ generator, public images, a glimpse of the private image, is a field of its own.
 """
 
 from mijax.knowledge.black_box import Labels, Oracle, Scores
+from mijax.knowledge.partial_record import (
+    Asked,
+    Candidates,
+    PartialRecord,
+    confusion,
+    normal,
+    reliability,
+)
+from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.shared_update import SharedUpdate
 from mijax.knowledge.white_box import Codec, WhiteBox
 
-__all__ = ["Codec", "Labels", "Oracle", "Scores", "SharedUpdate", "WhiteBox"]
+__all__ = [
+    "Asked",
+    "Candidates",
+    "Codec",
+    "Labels",
+    "Oracle",
+    "PartialRecord",
+    "PoisonedTraining",
+    "Scores",
+    "SharedUpdate",
+    "WhiteBox",
+    "confusion",
+    "normal",
+    "reliability",
+]

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.experimental import io_callback
 
-from mijax.core import Prior, Target, pytree, static
+from mijax.core import Prior, Target, pytree, split_columns, static
 from mijax.knowledge import checks
 
 
@@ -61,7 +61,7 @@ class Scores:
           budget: how many examples may be asked about.
           **auxiliary: `public`, `prior`.
         """
-        return cls(_hide(target, release), labels, 0, budget, **auxiliary)
+        return cls(Oracle.of(target, release), labels, 0, budget, **auxiliary)
 
     @classmethod
     def from_callable(
@@ -84,7 +84,7 @@ class Scores:
           budget: how many examples may be asked about.
           **auxiliary: `public`, `prior`.
         """
-        oracle = Oracle(_Host(function, num_classes), (), shape, num_classes)
+        oracle = Oracle.from_callable(function, shape, num_classes)
         return cls(oracle, labels, 0, budget, **auxiliary)
 
     @property
@@ -140,7 +140,7 @@ class Labels:
         **auxiliary: Any,
     ) -> "Labels":
         """Hides a target behind its predicted label; arguments as in `Scores.of`."""
-        return cls(_hide(target, release), labels, 0, budget, **auxiliary)
+        return cls(Oracle.of(target, release), labels, 0, budget, **auxiliary)
 
     @classmethod
     def from_callable(
@@ -154,7 +154,7 @@ class Labels:
         **auxiliary: Any,
     ) -> "Labels":
         """Hides a Python callable that returns labels `[B]` of images `[B, *shape]`."""
-        oracle = Oracle(_HostLabels(function, num_classes), (), shape, num_classes)
+        oracle = Oracle.from_label_callable(function, shape, num_classes)
         return cls(oracle, labels, 0, budget, **auxiliary)
 
     @property
@@ -190,11 +190,15 @@ def _no_derivative(primals: Any, tangents: Any) -> NoReturn:
 
 
 class Oracle:
-    """Answers queries with confidences, and offers nothing else to read.
+    """Answers queries, and offers nothing else to read.
+
+    It answers confidences, `[B, K]`; a predicted label, as confidences of one class;
+    or, where K is 1, the number that a regression predicts. Make one with `of`,
+    `of_labels`, `from_callable` or `from_label_callable`.
 
     Attributes:
       shape: of one example.
-      num_classes: K.
+      num_classes: K; 1 for a regression.
     """
 
     def __init__(
@@ -206,6 +210,71 @@ class Oracle:
     ):
         self.__answer, self.__hidden = answer, hidden
         self.shape, self.num_classes = tuple(shape), num_classes
+
+    @classmethod
+    def of(
+        cls, target: Target, release: Callable[[Array], Array] | None = None
+    ) -> "Oracle":
+        """Hides a target behind its confidences, as `release` lets them out.
+
+        A target of one output is a regression, whose answer is that number.
+        """
+        return cls._hiding(_Confidences(), target, release)
+
+    @classmethod
+    def of_labels(
+        cls, target: Target, release: Callable[[Array], Array] | None = None
+    ) -> "Oracle":
+        """Hides a target behind the label that it predicts."""
+        return cls._hiding(_Labels(), target, release)
+
+    @classmethod
+    def _hiding(cls, answer: "_Confidences", target: Target, release: Any) -> "Oracle":
+        checks.finite("The target's parameters", target.params)
+        return cls(answer, (target, release), target.shape, target.num_classes)
+
+    @classmethod
+    def from_callable(
+        cls,
+        function: Callable[[np.ndarray], Any],
+        shape: tuple[int, ...],
+        num_classes: int,
+    ) -> "Oracle":
+        """Hides a Python callable that returns confidences `[B, num_classes]`.
+
+        With `num_classes` 1 it is a regression, and may return `[B]`.
+        """
+        return cls(_Host(function, num_classes), (), shape, num_classes)
+
+    @classmethod
+    def from_label_callable(
+        cls,
+        function: Callable[[np.ndarray], Any],
+        shape: tuple[int, ...],
+        num_classes: int,
+    ) -> "Oracle":
+        """Hides a Python callable that returns integer labels `[B]`."""
+        return cls(_HostLabels(function, num_classes), (), shape, num_classes)
+
+    def complete(self, records: Array, columns: Array, values: Array) -> Array:
+        """Asks about each record with each completion of its unknown columns.
+
+        Args:
+          records: `[B, D]`; what stands in `columns` is overwritten.
+          columns: the unknown ones, `[d]`.
+          values: what to fill in, `[K, d]`.
+
+        Returns:
+          What `B * K` queries answer, `[K, B, num_classes]`.
+        """
+        if isinstance(self.__answer, _Confidences):
+            completions = _opaque((records, columns, values))
+            answers = _opaque(self.__answer.complete(self.__hidden, *completions))
+        else:
+            known, filled = split_columns(records, columns, values)
+            x = known[None] + filled[:, None]
+            answers = self(x.reshape(-1, *self.shape))
+        return answers.reshape(values.shape[0], records.shape[0], -1)
 
     def __call__(self, x: Array) -> Array:
         """Returns confidences `[B, K]` of images `[B, *shape]`."""
@@ -231,18 +300,29 @@ jax.tree_util.register_pytree_node(Oracle, Oracle._flatten, Oracle._unflatten)
 
 @dataclasses.dataclass(frozen=True)
 class _Confidences:
-    """Softmax of a target's logits, as a defense releases it."""
+    """Softmax of a target's logits, as a defense releases it; a regression's number."""
 
     def __call__(self, hidden: Any, x: Array) -> Array:
         target, release = hidden
-        scores = jax.nn.softmax(target.predict(x).logits)
+        return self.released(target.predict(x).logits, release)
+
+    def complete(self, hidden: Any, *completions: Array) -> Array:
+        target, release = hidden
+        logits = target.complete(*completions)
+        return self.released(logits.reshape(-1, logits.shape[-1]), release)
+
+    def released(self, logits: Array, release: Any) -> Array:
+        scores = logits if logits.shape[-1] == 1 else jax.nn.softmax(logits)
         return scores if release is None else release(scores)
 
 
-def _hide(target: Target, release: Callable[[Array], Array] | None) -> Oracle:
-    checks.finite("The target's parameters", target.params)
-    hidden = target, release
-    return Oracle(_Confidences(), hidden, target.shape, target.num_classes)
+@dataclasses.dataclass(frozen=True)
+class _Labels(_Confidences):
+    """The likeliest class, as confidences of one class."""
+
+    def released(self, logits: Array, release: Any) -> Array:
+        scores = super().released(logits, release)
+        return jax.nn.one_hot(jnp.argmax(scores, -1), scores.shape[-1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,6 +339,8 @@ class _Host:
 
     def _answer(self, x: Array) -> np.ndarray:
         answer = np.asarray(self.function(np.asarray(x)), np.float32)
+        if self.num_classes == 1 and answer.ndim == 1:
+            answer = answer[:, None]
         if answer.shape != (x.shape[0], self.num_classes):
             raise ValueError(
                 f"The black box answered {answer.shape} for {x.shape[0]} images: "
@@ -289,13 +371,22 @@ class _HostLabels(_Host):
 
 def _ask(knowledge: Scores | Labels, x: Array) -> tuple[Array, Array]:
     spent = knowledge.spent + jnp.int32(x.shape[0])
-    if knowledge.budget is not None:
-        allowed = io_callback(
-            partial(_afford, knowledge.budget), jax.ShapeDtypeStruct((), bool), spent
-        )
-        # The images depend on the permission, so that it comes before the answer.
-        x = jnp.where(allowed, x, jnp.nan)
-    return knowledge.oracle(x), spent
+    return knowledge.oracle(afforded(knowledge.budget, spent, x)), spent
+
+
+def afforded(budget: int | None, spent: Array, x: Array) -> Array:
+    """Returns `x`, once the budget is found to allow that `spent` queries are asked.
+
+    Raises:
+      RuntimeError: when run, if it does not.
+    """
+    if budget is None:
+        return x
+    allowed = io_callback(
+        partial(_afford, budget), jax.ShapeDtypeStruct((), bool), spent
+    )
+    # The images depend on the permission, so that it comes before the answer.
+    return jnp.where(allowed, x, jnp.nan)
 
 
 def _afford(budget: int, spent: Array) -> np.ndarray:

@@ -3,6 +3,6 @@
 Means, intervals and n are made once, where a result is reported.
 """
 
-from mijax.metrics import distribution, identity, images, intervals
+from mijax.metrics import attributes, distribution, identity, images, intervals
 
-__all__ = ["distribution", "identity", "images", "intervals"]
+__all__ = ["attributes", "distribution", "identity", "images", "intervals"]

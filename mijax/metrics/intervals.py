@@ -131,6 +131,38 @@ def proportion(
     return Interval(share, low, high, len(hits))
 
 
+def difference(
+    values: ArrayLike,
+    others: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `values` less the mean of `others`, two groups of different examples.
+
+    Args:
+      values: `[n]`, such as whether an attack is right about each member.
+      others: `[m]`, the same about non-members.
+      confidence: of the percentile bootstrap interval.
+      resamples: of the bootstrap.
+      seed: of the bootstrap.
+
+    Returns:
+      The interval; n is the number of `values`.
+
+    Raises:
+      ValueError: a value is not finite, or a group has fewer than two examples.
+    """
+    values, others = _finite("values", values), _finite("others", others)
+
+    def less(mine, theirs, axis=-1):
+        return mine.mean(axis=axis) - theirs.mean(axis=axis)
+
+    low, high = _bootstrap((values, others), less, False, confidence, resamples, seed)
+    return Interval(float(values.mean() - others.mean()), low, high, len(values))
+
+
 def leakage(
     attack: ArrayLike,
     baseline: ArrayLike,

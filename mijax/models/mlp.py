@@ -42,7 +42,7 @@ class MLP(nn.Module):
 
     Attributes:
         num_classes: K.
-        widths: the units of each hidden layer.
+        widths: the units of each hidden layer, at least one.
         activation: applied after each hidden layer.
     """
 
@@ -50,15 +50,26 @@ class MLP(nn.Module):
     widths: tuple[int, ...] = (3000,)
     activation: Callable[[jax.Array], jax.Array] = nn.sigmoid
 
-    @nn.compact
+    def setup(self):
+        """Makes the layers."""
+        self.hidden = [nn.Dense(width) for width in self.widths]
+        self.logits = nn.Dense(self.num_classes)
+
     def __call__(self, x: jax.Array, train: bool = False) -> Prediction:
         """Returns logits `[B, K]` and the last hidden layer, of x `[B, ...]`."""
         del train  # The same network either way.
-        features = x.reshape(x.shape[0], -1)
-        for index, width in enumerate(self.widths):
-            hidden = nn.Dense(width, name=f"hidden_{index}")(features)
-            features = self.activation(hidden)
-        return Prediction(nn.Dense(self.num_classes, name="logits")(features), features)
+        return self.rest(self.first(x))
+
+    def first(self, x: jax.Array) -> jax.Array:
+        """Returns the first layer of x `[B, ...]` before its activation, `[B, F]`."""
+        return self.hidden[0](x.reshape(x.shape[0], -1))
+
+    def rest(self, h: jax.Array) -> Prediction:
+        """Returns what the network makes of its first layer `[B, F]`."""
+        features = self.activation(h)
+        for layer in self.hidden[1:]:
+            features = self.activation(layer(features))
+        return Prediction(self.logits(features), features)
 
 
 class DAE(nn.Module):

@@ -1,0 +1,280 @@
+"""Success against the strength of a defense, and what the defense costs the task.
+
+Two adversaries attack each defended update by CPL. The naive one matches it as if it
+were a gradient. The adaptive one matches only what is shared (numbers that are not
+zero) and only their direction: what clipping, pruning and Soteria leave is exact.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import figures, report
+from experiments.leakage import clients, cpl, defended_task, verdicts
+from experiments.leakage.clients import Clients
+from experiments.leakage.part import Part, Run
+from experiments.leakage.recovery import Defend, Setting, undefended
+from mijax import data
+from mijax.attacks import cpl as attack_of_wei
+from mijax.attacks import gradient_distance, seeds
+from mijax.core import Target
+from mijax.defenses import (
+    Defense,
+    clipping,
+    dp_sgd,
+    noise,
+    pruning,
+    quantization,
+    soteria,
+)
+
+_DELTA = 1e-5
+_SCALE = 100.0  # of the cosine, so that L-BFGS does not stop at its tolerances
+
+
+def _for_all(make: Callable[[Any], Defense]) -> Callable[[float], Defend]:
+    return lambda strength: lambda target, x: make(strength)
+
+
+def _soteria(rate: float) -> Defend:
+    def defend(target: Target, x: jax.Array) -> Defense:
+        def features(x: jax.Array) -> Any:
+            return target.predict(x).features
+
+        return soteria.soteria(features, x, rate)
+
+    return defend
+
+
+def _dp_sgd(multiplier: float) -> Defend:
+    return lambda target, x: dp_sgd.dp_sgd(1.0, multiplier, x.shape[0])
+
+
+class Kind(NamedTuple):
+    """A defense over its strengths.
+
+    Attributes:
+      unit: what the strength is; empty where there is none.
+      strengths: from weak to strong.
+      defend: the defense of a strength.
+    """
+
+    unit: str
+    strengths: tuple[float, ...]
+    defend: Callable[[float], Defend]
+
+
+KINDS: dict[str, Kind] = {
+    "none": Kind("", (0.0,), lambda _: undefended),
+    "gaussian": Kind("deviation", (1e-4, 1e-3, 1e-2, 1e-1), _for_all(noise.gaussian)),
+    "laplace": Kind("scale", (1e-4, 1e-3, 1e-2, 1e-1), _for_all(noise.laplace)),
+    "clip_examples": Kind("norm", (1.0, 0.1), _for_all(clipping.clip_examples)),
+    "prune": Kind("pruned", (0.2, 0.5, 0.9, 0.99), _for_all(pruning.prune)),
+    "prune_layers": Kind("pruned", (0.5, 0.9), _for_all(pruning.prune_layers)),
+    "stochastic": Kind("levels", (16, 1), _for_all(quantization.stochastic)),
+    "sign": Kind("", (0.0,), _for_all(lambda _: quantization.sign())),
+    "soteria": Kind("hidden", (0.2, 0.4, 0.8), _soteria),
+    "dp_sgd": Kind("noise multiplier", (0.01, 0.1, 1.0), _dp_sgd),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How large this figure is.
+
+    Attributes:
+      dataset: whose victims and task.
+      victims: how many.
+      attack: CPL's hyper-parameters.
+      training: rounds of the task.
+      batch_size: examples a round.
+      learning_rate: of the server's Adam.
+    """
+
+    dataset: str = "att_faces"
+    victims: int = 10
+    attack: attack_of_wei.Config = attack_of_wei.Config(steps=30)
+    training: int = 300
+    batch_size: int = 40
+    learning_rate: float = 3e-3
+
+
+PAPER_SIZES = Sizes(victims=100, attack=attack_of_wei.Config(), training=1000)
+
+
+def of_what_is_shared(update: Any, observed: Any) -> jax.Array:
+    """One minus the cosine over the numbers that are not zero, scaled."""
+    shared = jax.tree.map(lambda u, o: jnp.where(o == 0, 0, u), update, observed)
+    return _SCALE * gradient_distance.cosine(shared, observed)
+
+
+ADVERSARIES = {
+    "naive": gradient_distance.squared,
+    "adaptive": of_what_is_shared,
+}
+
+
+def figure(run: Run, sizes: Sizes) -> Part:
+    """Attacks through every defense at every strength, and trains through it."""
+    part = Part()
+    loaded = clients.load(sizes.dataset, run.data_dir)
+    victims = clients.choose(loaded, sizes.victims, 1, run.seed)
+    target = cpl.untrained(run.key, victims)
+    task = data.train_test(loaded, test_fraction=0.3, seed=run.seed)
+    bare = part.add_baselines(run.key, victims, "defenses")
+    baseline, _ = verdicts.compare(victims, bare["mean_image"])
+    shown = {"true": victims.x, "mean image": bare["mean_image"]}
+    for name, defend in cells():
+        for adversary, distance in ADVERSARIES.items():
+            setting = Setting(
+                f"defenses/{name}-{adversary}",
+                attack_of_wei.attack,
+                dataclasses.replace(
+                    sizes.attack, distance=distance, seed=seeds.Patterned()
+                ),
+                target,
+                defend=defend,
+            )
+            found = run.recover(victims, setting)
+            part.add(victims, setting, found, baseline)
+            shown[f"{name}, {adversary}"] = found["x"]
+        hits = defended_task.accuracy(
+            run.workdir,
+            f"defenses/{name}-task",
+            run.key,
+            target,
+            task,
+            defend,
+            rate=sizes.learning_rate,
+            batch_size=sizes.batch_size,
+            steps=sizes.training,
+        )
+        accuracy = report.metric(hits)
+        part.metrics[f"target_test_accuracy/defenses/{name}"] = accuracy
+        print(f"defenses/{name}: task {accuracy.value:.3f}", flush=True)
+    part.tables.append(table(part, sizes, task))
+    part.pictures += draw(run, victims, part, shown)
+    part.attacked.append(
+        f"Gradients of one image from CPL's LeNet, untrained, of {sizes.victims} "
+        f"people of {victims.title}, defended; the task is to learn {victims.title} "
+        f"from {len(task.train)} images in {sizes.training} defended rounds of "
+        f"{sizes.batch_size}."
+    )
+    part.differences += DIFFERENCES
+    return part
+
+
+def cells() -> list[tuple[str, Defend]]:
+    """Every defense at every strength, by the name of its cell."""
+    return [
+        (cell(name, strength), kind.defend(strength))
+        for name, kind in KINDS.items()
+        for strength in kind.strengths
+    ]
+
+
+def cell(name: str, strength: float) -> str:
+    """The name of a defense at a strength."""
+    return f"{name}_{strength:g}" if KINDS[name].unit else name
+
+
+def epsilon(multiplier: float, sampled: float, updates: int) -> float | None:
+    """DP-SGD's epsilon, or None where no accountant is installed, or it is none."""
+    try:
+        found = dp_sgd.epsilon(multiplier, sampled, updates, _DELTA)
+    except ModuleNotFoundError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def table(part: Part, sizes: Sizes, task: data.TrainTest) -> report.Table:
+    """One line a defense and strength."""
+    sampled = sizes.batch_size / len(task.train)
+    rows = []
+    for name, kind in KINDS.items():
+        for strength in kind.strengths:
+            of = cell(name, strength)
+            attacked = (
+                part.value(f"{metric}/defenses/{of}-{adversary}")
+                for metric in ("success_rate", "psnr")
+                for adversary in ADVERSARIES
+            )
+            rows.append(
+                [
+                    name.replace("_", " "),
+                    f"{kind.unit} {strength:g}" if kind.unit else "",
+                    *attacked,
+                    part.value(f"target_test_accuracy/defenses/{of}"),
+                    *(
+                        epsilon(strength, *seen) if name == "dp_sgd" else None
+                        for seen in ((1.0, 1), (sampled, sizes.training))
+                    ),
+                ]
+            )
+    return report.Table(
+        f"Defenses: what they hide, and what they cost (epsilon at delta {_DELTA:g})",
+        COLUMNS,
+        rows,
+    )
+
+
+COLUMNS = (
+    *("defense", "strength", "success, naive", "success, adaptive"),
+    *("PSNR, naive", "PSNR, adaptive", "test accuracy"),
+    *("epsilon, one update", "epsilon, training"),
+)
+
+
+def draw(run: Run, victims: Clients, part: Part, shown: dict) -> list[report.Picture]:
+    """Each defense's trade-off over its strength, and the first victims."""
+    pictures = []
+    for name, kind in KINDS.items():
+        if len(kind.strengths) < 3:
+            continue
+        names = ["none", *(cell(name, s) for s in kind.strengths)]
+        series = {
+            f"recovered, {adversary}": interval(
+                part, [f"success_rate/defenses/{of}-{adversary}" for of in names]
+            )
+            for adversary in ADVERSARIES
+        }
+        series["test accuracy of the task"] = interval(
+            part, [f"target_test_accuracy/defenses/{of}" for of in names]
+        )
+        path = run.path(f"defenses_{name}")
+        figures.lines(
+            [0.0, *kind.strengths],
+            series,
+            path,
+            xlabel=f"{name.replace('_', ' ')}: {kind.unit} (0: no defense)",
+            ylabel="share",
+            log_x=kind.strengths[0] < 0.1,
+        )
+        pictures.append(
+            report.Picture(path, f"{name.replace('_', ' ')}, with 95 % intervals.")
+        )
+    first = slice(run.shown)
+    path = run.path("defenses_faces")
+    rows = [(name.replace("_", " "), x[first, 0]) for name, x in shown.items()]
+    figures.image_grid(rows, path, tile=64)
+    caption = f"The first {len(rows[0][1])} victims of {victims.title}, none chosen."
+    return [*pictures, report.Picture(path, caption)]
+
+
+def interval(part: Part, names: list[str]) -> np.ndarray:
+    """Metrics with the ends of their intervals, `[n, 3]`."""
+    lines = [part.metrics[name] for name in names]
+    return np.array([(line.value, line.low, line.high) for line in lines], np.float64)
+
+
+DIFFERENCES = (
+    "defenses: an update is of one image where it is attacked, and of a batch where "
+    "the task is learned; both go through the same defense",
+    "defenses: the epsilon of a training is for Poisson-sampled batches; ours are of "
+    "shuffled epochs",
+)

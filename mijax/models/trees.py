@@ -1,0 +1,147 @@
+"""scikit-learn's trees and forests as arrays: pure functions under `jit` and `vmap`.
+
+A record takes the same path as in scikit-learn, bit for bit: features are float32 on
+both sides, and a float64 threshold is rounded down to float32, which no float32 feature
+can tell from the original. Probabilities of a forest are summed in float32, where
+scikit-learn sums in float64: two classes may swap where they tie to seven digits.
+
+References:
+  Breiman. Random forests. Machine Learning 2001. doi:10.1023/A:1010933404324.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from sklearn.base import is_classifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from mijax.core import Paths, Target, pytree, static
+
+_TREES = DecisionTreeClassifier, DecisionTreeRegressor
+_FORESTS = (
+    *(ExtraTreesClassifier, ExtraTreesRegressor),
+    *(RandomForestClassifier, RandomForestRegressor),
+)
+
+
+@pytree
+class Trees:
+    """T binary trees of at most N nodes; node 0 is the root, a leaf its own child.
+
+    Attributes:
+      feature: which column a node looks at, `[T, N]` int32.
+      threshold: a record goes left where that column is at most this, `[T, N]`.
+      children: left and right, `[T, N, 2]` int32.
+      value: what a node predicts, `[T, N, O]`.
+      depth: of the deepest leaf.
+    """
+
+    feature: Array
+    threshold: Array
+    children: Array
+    value: Array
+    depth: int = static()
+
+
+def from_sklearn(model: Any) -> Target:
+    """Makes a target of a fitted decision tree, random forest or extra trees.
+
+    A classifier's logits are the logarithms of its probabilities, in the order of
+    `classes_`; a regressor's one output is its prediction.
+
+    Raises:
+      ValueError: if the model is none of them, is not fitted, or predicts more than
+        one thing.
+    """
+    if not isinstance(model, _TREES + _FORESTS):
+        raise ValueError(
+            f"{type(model).__name__} is no tree or forest that has a form in arrays: "
+            "ask it as a black box, Oracle.from_callable(model.predict_proba, ...)."
+        )
+    columns = getattr(model, "n_features_in_", None)
+    if columns is None:
+        raise ValueError(f"The {type(model).__name__} is not fitted: fit it first.")
+    if model.n_outputs_ != 1:
+        raise ValueError(f"The model predicts {model.n_outputs_} things: give one.")
+    members = [model] if isinstance(model, _TREES) else model.estimators_
+    trees = [member.tree_ for member in members]
+    nodes = max(tree.node_count for tree in trees)
+    each = zip(*(_arrays(tree, nodes) for tree in trees), strict=True)
+    feature, threshold, children, value = (jnp.stack(arrays) for arrays in each)
+    depth = max(int(tree.max_depth) for tree in trees)
+    params = Trees(feature, threshold, children, value, depth)
+    function = log_probabilities if is_classifier(model) else predictions
+    return Target.from_function(function, params, (columns,))
+
+
+def predictions(trees: Trees, x: Array) -> Array:
+    """Returns the mean of what the trees predict of `x [B, D]`, `[B, O]`."""
+
+    def add(total: Array, tree: Trees) -> tuple[Array, None]:
+        def down(_: Array, node: Array) -> Array:
+            seen = jnp.take_along_axis(x, tree.feature[node][:, None], 1)[:, 0]
+            right = (seen > tree.threshold[node]).astype(jnp.int32)
+            return tree.children[node, right]
+
+        start = jnp.zeros(x.shape[0], jnp.int32)
+        return total + tree.value[lax.fori_loop(0, trees.depth, down, start)], None
+
+    number, _, outputs = trees.value.shape
+    total, _ = lax.scan(add, jnp.zeros((x.shape[0], outputs)), trees)
+    return total / number
+
+
+def log_probabilities(trees: Trees, x: Array) -> Array:
+    """Returns the logarithms of the trees' mean probabilities, `[B, K]`."""
+    return jnp.log(predictions(trees, x))
+
+
+def paths(model: DecisionTreeClassifier) -> Paths:
+    """Returns a fitted decision tree as its paths, with who took them in training.
+
+    Raises:
+      ValueError: if the model is no single tree of classes.
+    """
+    if not isinstance(model, DecisionTreeClassifier):
+        raise ValueError(
+            f"{type(model).__name__} is no DecisionTreeClassifier: only a single tree "
+            "of classes has paths that are counted."
+        )
+    tree = model.tree_
+    feature, threshold, children, value = _arrays(tree, tree.node_count)
+    low = np.full((tree.node_count, model.n_features_in_), -np.inf, np.float32)
+    high = -low
+    leaves = children[:, 0] == np.arange(tree.node_count)
+    for node in np.flatnonzero(~leaves):  # A child's number is above its parent's.
+        left, right = children[node]
+        low[[left, right]], high[[left, right]] = low[node], high[node]
+        high[left, feature[node]] = threshold[node]
+        low[right, feature[node]] = threshold[node]
+    counts = value * tree.weighted_n_node_samples[:, None]
+    return Paths(*(jnp.asarray(a[leaves], jnp.float32) for a in (low, high, counts)))
+
+
+def _arrays(tree: Any, nodes: int) -> tuple[np.ndarray, ...]:
+    """Features, thresholds, children and values, padded to a number of nodes."""
+    itself = np.arange(tree.node_count)
+    leaf = tree.children_left < 0
+    exact = tree.threshold.astype(np.float32)
+    down = np.nextafter(exact, np.float32(-np.inf))
+    threshold = np.where(exact > tree.threshold, down, exact)
+    children = np.stack([tree.children_left, tree.children_right], 1)
+    arrays = (
+        np.where(leaf, 0, tree.feature).astype(np.int32),
+        np.where(leaf, np.finfo(np.float32).max, threshold),
+        np.where(leaf[:, None], itself[:, None], children).astype(np.int32),
+        tree.value[:, 0].astype(np.float32),
+    )
+    rows = nodes - tree.node_count
+    return tuple(np.pad(a, [(0, rows)] + [(0, 0)] * (a.ndim - 1)) for a in arrays)

@@ -1,0 +1,195 @@
+"""The audit of a user's model: planted memory is found, and none where there is none."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.tree import DecisionTreeClassifier
+
+from experiments.attribute_inference import auditing
+from mijax.data import tables
+
+ROOT = pathlib.Path(__file__).parents[1]
+ROWS = 600
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A CSV in which the field, `smokes`, is a coin, and the outcome another."""
+    rng = np.random.default_rng(0)
+    columns = {
+        "age": rng.integers(18, 90, ROWS),
+        "sex": rng.choice(["f", "m"], ROWS),
+        "smokes": rng.choice(["no", "yes"], ROWS),
+        "risk": rng.choice(["high", "low"], ROWS),
+        "trained": np.repeat([1, 0], ROWS // 2),
+    }
+    path = tmp_path_factory.mktemp("audit") / "people.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return path, columns
+
+
+def load(path, sensitive="smokes", target="risk", members="trained", **options):
+    return auditing.load(
+        f"csv:{path}", None, [sensitive], target, members, options.get("without", [])
+    )
+
+
+def audited(path, predict):
+    table, members = load(path)
+    rows = tables.Rows(np.flatnonzero(members), np.flatnonzero(~members))
+    found, setting = auditing.audit(table, "smokes", rows, predict, seed=0)
+    return auditing.judge(found, "smokes"), table, setting, found
+
+
+def test_finds_the_memory_of_a_model_that_remembers(people):
+    path, columns = people
+    known = np.column_stack(
+        [columns["age"], columns["sex"] == "m", columns["smokes"] == "yes"]
+    )
+    member = columns["trained"] == 1
+    model = DecisionTreeClassifier(random_state=0)
+    model.fit(known[member], columns["risk"][member])
+
+    def predict(given):
+        assert set(given) == {"age", "sex", "smokes"}
+        x = [given["age"], given["sex"] == "m", given["smokes"] == "yes"]
+        return model.predict_proba(np.column_stack(x))
+
+    lines, table, setting, found = audited(path, predict)
+    for row in ("map", "map_confidence", "csmia"):
+        assert lines[f"attribute_gain/smokes-{row}-members"].low > 0.1
+        assert abs(lines[f"attribute_gain/smokes-{row}-others"].value) < 0.12
+        assert lines[f"advantage/smokes-{row}"].low > 0.05
+        assert "is memory of members" in " ".join(auditing.verdict(lines, "smokes"))
+    groups = auditing.by_group(table, setting, found, "smokes", ["sex"])
+    assert [row[0] for row in groups.rows] == ["sex: f", "sex: m"]
+    assert sum(row[1] for row in groups.rows) == ROWS // 2
+
+
+def test_finds_nothing_in_a_model_that_ignores_the_field(people):
+    path, _ = people
+
+    def predict(given):
+        high = (given["age"] % 2)[:, None]
+        return np.concatenate([high, 1 - high], 1)
+
+    lines, *_ = audited(path, predict)
+    for row in ("map", "map_confidence"):
+        for side in ("members", "others"):
+            line = lines[f"attribute_gain/smokes-{row}-{side}"]
+            assert line.value == 0  # the prior comes back exactly
+    assert "adds nothing" in auditing.verdict(lines, "smokes")[0]
+
+
+def test_labels_and_numbers_are_answers_too(people):
+    path, _ = people
+
+    def label(given):
+        return np.where(given["smokes"] == "yes", "high", "low")
+
+    lines, *_ = audited(path, label)
+    assert "attribute_gain/smokes-csmia-members" in lines
+
+    table, members = load(path, target="age")
+    rows = tables.Rows(np.flatnonzero(members), np.flatnonzero(~members))
+    found, _ = auditing.audit(
+        table, "smokes", rows, lambda given: 50 + (given["smokes"] == "yes"), 0
+    )
+    assert "train.map.guess" in found and "train.csmia.guess" not in found
+
+
+def test_a_file_is_opened_only_if_it_is_trusted(people, tmp_path):
+    _, columns = people
+    model = DecisionTreeClassifier(max_depth=2)
+    model.fit(columns["age"][:, None], columns["risk"])
+    path = tmp_path / "model.joblib"
+    joblib.dump(model, path)
+    with pytest.raises(ValueError, match="--trust_model_file"):
+        auditing.open_model(str(path), trust=False)
+    predict = auditing.open_model(str(path), trust=True)
+    answer = predict({"age": columns["age"].astype(float)})
+    np.testing.assert_array_equal(
+        answer.argmax(1) == 0, model.predict(columns["age"][:, None]) == "high"
+    )
+    with pytest.raises(ValueError, match="'sex' holds text"):
+        predict({"sex": columns["sex"].astype(object)})
+    joblib.dump([1, 2], path)
+    with pytest.raises(ValueError, match="list, which does not predict"):
+        auditing.open_model(str(path), trust=True)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        auditing.open_model(str(tmp_path / "none.joblib"), trust=True)
+    with pytest.raises(ValueError, match="cannot be imported"):
+        auditing.open_model("nothing_here:predict", trust=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sensitive": "smoke"}, "no column 'smoke'"),
+        ({"sensitive": "risk"}, "both sensitive and the target"),
+        ({"sensitive": "age"}, "cut it into categories first"),
+        ({"target": "dose"}, "no column 'dose'"),
+        ({"members": "member"}, "no column 'member'"),
+        ({"members": "sex"}, "holds 'f'"),
+        ({"members": "smokes"}, "sensitive or the target as well"),
+        ({"without": ["id"]}, "no column 'id'"),
+    ],
+)
+def test_refuses_columns_that_cannot_be(people, options, message):
+    with pytest.raises(ValueError, match=message):
+        load(people[0], **options)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda given: np.ones((len(given["age"]), 3)), "must be probabilities"),
+        (lambda given: np.full(len(given["age"]), "middling"), "predicts 'middling'"),
+    ],
+)
+def test_refuses_answers_that_fit_no_target(people, answer, message):
+    table, _ = load(people[0])
+    encoder = tables.Encoder.fit(table, one_hot=False, standardize=False)
+    box = auditing.oracle(table, encoder, answer)
+    with pytest.raises(Exception, match=message):
+        np.asarray(box(np.asarray(encoder.encode(table))))
+
+
+def test_candidates_stay_within_the_schema(people):
+    table, _ = load(people[0])
+    encoder = tables.Encoder.fit(table)
+    np.testing.assert_array_equal(encoder.candidates("smokes", ["yes"]), [[1]])
+    with pytest.raises(ValueError, match="'smokes' is never 'often'"):
+        encoder.candidates("smokes", ["no", "often"])
+    with pytest.raises(ValueError, match="no categorical feature"):
+        encoder.candidates("age")
+
+
+def test_runs_as_a_user_runs_it(people, tmp_path):
+    path, _ = people
+    (tmp_path / "mine.py").write_text(
+        "def predict(columns):\n    return ['high' if s == 'yes' else 'low' "
+        "for s in columns['smokes']]\n"
+    )
+    command = [sys.executable, "-m", "experiments.audit_table", f"--data=csv:{path}"]
+    command += ["--sensitive=smokes", "--target=risk", "--members=trained"]
+    command += ["--model=mine:predict", f"--workdir={tmp_path / 'run'}"]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["metrics"]["attribute_gain/smokes-map-members"]["n"] == ROWS // 2
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "600 of 600 rows" in page and "smokes by group" in page

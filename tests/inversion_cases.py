@@ -1,0 +1,99 @@
+"""Contract cases: inversion of a trained model."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tiny
+from contract_case import Case, kinds
+
+from mijax.attacks import gmi, mi_face
+from mijax.core import Prior, Reconstruction, Target
+from mijax.knowledge import WhiteBox
+
+
+def _inversion(attack, config, *, random):
+    for kind in kinds(attack):
+        yield Case(
+            attack,
+            kind,
+            config,
+            lambda which, wrap, kind=kind: _inverted(kind, which, wrap),
+            _is_images,
+            tuple(_refused_inversions(attack, kind, config)),
+            random,
+        )
+
+
+def _inverted(kind, which, wrap):
+    labels, seed = jnp.array([[0, 2], [1, 0], [2, 2]][which]), [1, 2, 1][which]
+    model = Target(tiny.variables(seed), wrap(tiny.classify), tiny.SHAPE, tiny.CLASSES)
+    return (WhiteBox if kind is WhiteBox else kind.of)(
+        model, labels, prior=tiny.prior()
+    )
+
+
+def _refused_inversions(attack, kind, config):
+    make = WhiteBox if kind is WhiteBox else kind.of
+
+    def run(labels=(0,), target=None, prior=None, config=config, **auxiliary):
+        known = make(
+            target or tiny.target(),
+            jnp.asarray(labels),
+            prior=prior or tiny.prior(),
+            **auxiliary,
+        )
+        attack.attack(jax.random.key(0), known, config)
+
+    nan = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), tiny.variables(1))
+    infinite = dataclasses.replace(tiny.prior(), critic=jnp.array([jnp.inf]))
+    for changes, message in [
+        ({"labels": [3]}, "labels hold 3: the target's classes are 0 to 2"),
+        ({"labels": [0, -1]}, "labels hold -1"),
+        ({"labels": [0.0, 1.0]}, "labels are float32"),
+        ({"labels": np.zeros(0, np.int32)}, "labels are empty"),
+        ({"labels": [[0, 1]]}, r"labels are \(1, 2\)"),
+        (
+            {"target": dataclasses.replace(tiny.target(), params=nan)},
+            r"target's parameters.*NaN",
+        ),
+        ({"prior": infinite}, r"prior's parameters\.critic.*infinite"),
+        (
+            {"public": np.full((2, *tiny.SHAPE), np.nan, np.float32)},
+            "public images hold 128",
+        ),
+        ({"config": dataclasses.replace(config, steps=-1)}, "steps is -1"),
+    ]:
+        yield functools.partial(run, **changes), message
+    if attack is gmi:
+        small = Prior(jnp.ones(()), None, _times, _first, 4, (4, 4, 1))
+        message = r"prior draws images \(4, 4, 1\).*\(8, 8, 1\)"
+        yield functools.partial(run, prior=small), message
+
+
+def _times(w, z):
+    return w * z
+
+
+def _first(w, x):
+    return x[:, 0]
+
+
+def _is_images(found, config):
+    restarts = getattr(config, "restarts", 1)
+    assert isinstance(found, Reconstruction)
+    assert found.x.shape == (2, *tiny.SHAPE) and found.loss.shape == (2,)
+    assert found.candidates.shape == (2, restarts, *tiny.SHAPE)
+    assert found.losses.shape == (2, restarts)
+    assert found.trace.shape == (config.steps + 1, 2, restarts)
+    np.testing.assert_allclose(found.losses, found.trace.min(0), rtol=1e-5)
+    np.testing.assert_array_equal(found.loss, found.losses.min(1))
+    assert found.x.min() >= 0 and found.x.max() <= 1
+
+
+CASES = [
+    *_inversion(mi_face, mi_face.Config(steps=2), random=False),
+    *_inversion(gmi, gmi.Config(steps=2, restarts=2), random=True),
+]

@@ -1,0 +1,85 @@
+"""Chunks and devices change no result."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from mijax import federation, victims
+from mijax.attacks import inverting_gradients
+from mijax.federation import Recipe
+from mijax.knowledge import SharedUpdate
+
+KEY = jax.random.key(0)
+CONFIG = inverting_gradients.Config(steps=2, restarts=2)
+
+
+def shared(number):
+    x = jax.random.uniform(KEY, (number, 1, *tiny.SHAPE))
+    labels = jnp.arange(number)[:, None] % tiny.CLASSES
+    update = jax.jit(federation.share)(KEY, Recipe(), tiny.target(), x, labels)
+    return SharedUpdate(tiny.target(), update.change, labels=labels)
+
+
+def same(found, expected):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_chunks_change_no_result(size):
+    whole = jax.jit(inverting_gradients.attack)(KEY, shared(5), CONFIG)
+    chunked = victims.in_chunks(inverting_gradients.attack, size)
+    same(jax.jit(chunked)(KEY, shared(5), CONFIG), whole)
+
+
+def test_a_victim_does_not_depend_on_who_else_is_attacked():
+    both = jax.jit(inverting_gradients.attack)(KEY, shared(3), CONFIG)
+    first = SharedUpdate(
+        tiny.target(),
+        jax.tree.map(lambda leaf: leaf[:1], shared(3).update),
+        labels=jnp.zeros((1, 1), int),
+    )
+    alone = jax.jit(inverting_gradients.attack)(KEY, first, CONFIG)
+    np.testing.assert_allclose(both.x[:1], alone.x, atol=1e-6)
+
+
+def on_devices():
+    """Run by a process of as many devices as the test says."""
+    assert jax.device_count() == int(os.environ["EXPECTED_DEVICES"])
+    attack = victims.in_chunks(inverting_gradients.attack, 2)
+    spread = victims.across(attack, victims.over_devices())
+    whole = jax.jit(inverting_gradients.attack)(KEY, shared(5), CONFIG)
+    same(jax.jit(spread)(KEY, shared(5), CONFIG), whole)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_devices_change_no_result(devices):
+    environment = {
+        **os.environ,
+        "EXPECTED_DEVICES": str(devices),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.path.dirname(__file__),
+    }
+    code = "import conftest, victims_test; victims_test.on_devices()"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_keys_do_not_depend_on_their_number():
+    few, many = victims.keys_of(KEY, 2), victims.keys_of(KEY, 5)
+    assert np.array_equal(jax.random.key_data(few), jax.random.key_data(many)[:2])
+    assert victims.keys_of(many, 5) is many
+    with pytest.raises(ValueError, match=r"\(5,\) keys for 2 victims"):
+        victims.keys_of(many, 2)
+
+
+def test_a_chunk_of_none_is_refused():
+    with pytest.raises(ValueError, match="size is 0"):
+        victims.in_chunks(inverting_gradients.attack, 0)

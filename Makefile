@@ -77,9 +77,11 @@ $(test_ready): requirements/test.txt $(VENV)/made-$(series)
 resolve = $(python) -m uv pip compile --quiet --universal --python-version=3.11 \
   --no-annotate --no-header --no-emit-package=pandas --upgrade pyproject.toml
 
+shipped = --extra=accounting --extra=data --extra=launch
+
 lock: $(test_ready)
-	$(resolve) --extra=accounting --extra=data --output-file=requirements/demo.txt
-	$(resolve) --extra=accounting --extra=data --extra=test --output-file=requirements/test.txt
+	$(resolve) $(shipped) --output-file=requirements/demo.txt
+	$(resolve) $(shipped) --extra=test --output-file=requirements/test.txt
 
 clean:
 	rm -rf $(VENV)

@@ -32,6 +32,7 @@ from mijax import minimize
 from mijax.attacks import gmi
 from mijax.core import Prior, Target
 from mijax.knowledge import WhiteBox
+from mijax.victims import keys_of
 
 _TARGETS = flags.DEFINE_multi_enum(
     "targets", list(peer.TARGETS), list(peer.TARGETS), "Networks to attack."
@@ -87,9 +88,9 @@ def _labels(batch: int) -> Array:
 
 def start(batch: int, prior: Prior) -> Array:
     """The latents that `gmi.attack` draws from key 0."""
-    key, _ = jax.random.split(jax.random.key(0))
-    limit = gmi.Config().clip
-    return jnp.clip(jax.random.normal(key, (batch, prior.latent_size)), -limit, limit)
+    limit, keys = gmi.Config().clip, keys_of(jax.random.key(0), batch)
+    drawn = jax.vmap(lambda key: jax.random.normal(key, (prior.latent_size,)))(keys)
+    return jnp.clip(drawn, -limit, limit)
 
 
 def torch_runs(

@@ -8,6 +8,7 @@ import os
 import pathlib
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -315,6 +316,123 @@ def lines(
     _save(figure, path)
 
 
+class Point(NamedTuple):
+    """A point of a trade-off: x and y, each with the ends of its interval, if any."""
+
+    label: str
+    x: tuple[float, float | None, float | None]
+    y: tuple[float, float | None, float | None]
+
+
+def tradeoff(
+    series: Mapping[str, Sequence[Point]],
+    path: str | os.PathLike,
+    *,
+    xlabel: str,
+    ylabel: str,
+):
+    """Draws what is given up against what is gained, a point for each setting.
+
+    Args:
+      series: label, such as the attack, to its points, such as one a defense.
+      path: of the PNG.
+      xlabel: what is gained, to the right.
+      ylabel: what is given up, upward.
+
+    Raises:
+      ValueError: there is no series, or too many to tell apart.
+    """
+    figure, axes = _axes(720, 440, xlabel, ylabel)
+    every = [point.x[0] for points in series.values() for point in points]
+    middle = (min(every, default=0) + max(every, default=0)) / 2
+    for (name, points), color, marker in zip(
+        series.items(), _cycle(series), _MARKERS, strict=False
+    ):
+        x = np.array([[p.x[0] if e is None else e for e in p.x] for p in points])
+        y = np.array([[p.y[0] if e is None else e for e in p.y] for p in points])
+        axes.errorbar(
+            x[:, 0],
+            y[:, 0],
+            xerr=abs(x[:, 1:] - x[:, :1]).T,
+            yerr=abs(y[:, 1:] - y[:, :1]).T,
+            fmt=marker,
+            color=color,
+            markersize=6,
+            elinewidth=1.2,
+            label=name,
+        )
+        for point in points:
+            inward = -1 if point.x[0] > middle else 1
+            axes.annotate(
+                point.label,
+                (point.x[0], point.y[0]),
+                xytext=(7 * inward, 5),
+                textcoords="offset points",
+                ha="right" if inward < 0 else "left",
+                fontsize=_TEXT,
+                color=_INK,
+            )
+    axes.margins(0.16)
+    _legend(axes, series)
+    _save(figure, path)
+
+
+def roofline(
+    kernels: Mapping[str, tuple[float, float]],
+    path: str | os.PathLike,
+    *,
+    flops: float,
+    bandwidth: float,
+):
+    """Draws kernels below what the machine allows at their intensity.
+
+    Args:
+      kernels: label to FLOPs a byte and FLOP/s achieved.
+      path: of the PNG.
+      flops: FLOP/s of the machine's matrix product.
+      bandwidth: bytes/s of the machine's copy.
+
+    Raises:
+      ValueError: a number is not finite, or there are too many kernels to tell apart.
+    """
+    points = _finite("kernels", list(kernels.values()), (len(kernels), 2))
+    ridge = flops / bandwidth
+    xlabel, ylabel = "FLOPs for each byte of memory", "GFLOP/s"
+    figure, axes = _axes(720, 440, xlabel, ylabel)
+    left = min(points[:, 0].min(), ridge) / 4
+    right = max(points[:, 0].max(), ridge) * 4
+    x = np.array([left, ridge, right])
+    bound = np.minimum(flops, x * bandwidth)
+    axes.plot(x, bound / 1e9, color=_INK, linewidth=1.6)
+    for text, at in (
+        (f"copy {bandwidth / 1e9:.3g} GB/s", np.sqrt(left * ridge)),
+        (f"matrix product {flops / 1e9:.3g} GFLOP/s", np.sqrt(ridge * right)),
+    ):
+        axes.annotate(
+            text,
+            (at, min(flops, at * bandwidth) / 1e9),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="right" if at < ridge else "center",
+            fontsize=_TEXT,
+            color=_INK,
+        )
+    for (name, (intensity, achieved)), color, marker in zip(
+        kernels.items(), _cycle(kernels), _MARKERS, strict=False
+    ):
+        limit = min(flops, intensity * bandwidth) / 1e9
+        axes.vlines(intensity, achieved / 1e9, limit, color=color, linestyle=":")
+        axes.plot(intensity, achieved / 1e9, marker, color=color, label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", colors=_INK, labelsize=_TEXT - 1)
+    _legend(axes, kernels)
+    _save(figure, path)
+
+
 def _colors(label: str, images: ArrayLike) -> NDArray[np.float64]:
     images = np.asarray(images, np.float64)
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
@@ -334,7 +452,7 @@ def _finite(name: str, values: ArrayLike, shape: tuple) -> NDArray[np.float64]:
     return values
 
 
-def _cycle(series: Mapping[str, ArrayLike]) -> tuple[str, ...]:
+def _cycle(series: Mapping[str, Any]) -> tuple[str, ...]:
     if not 1 <= len(series) <= len(_COLORS):
         raise ValueError(
             f"{len(series)} series in one figure: give 1 to {len(_COLORS)}, which can "

@@ -100,11 +100,11 @@ def command(experiment: str) -> str:
     return f"python -m experiments.{experiment} {describe(typed)}".rstrip()
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs `main` after parsing flags; a mistake of the user's ends in one line."""
+def guarded(main: Callable[[], None]) -> Callable[[list[str]], None]:
+    """Wraps `main` for `app.run`: a mistake of the user's ends in one line."""
 
     @functools.wraps(main)
-    def guarded(arguments: list[str]) -> None:
+    def checked(arguments: list[str]) -> None:
         if len(arguments) > 1:
             raise app.UsageError(f"Unknown argument {arguments[1]!r}.")
         if not FLAGS["verbosity"].present:
@@ -120,7 +120,12 @@ def run(main: Callable[[], None]) -> None:
             print(f"\nerror: {error}", file=sys.stderr)
             sys.exit(3)
 
-    app.run(guarded)
+    return checked
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs `main` after parsing flags."""
+    app.run(guarded(main))
 
 
 def describe(values: Mapping[str, Any]) -> str:

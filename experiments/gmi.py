@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,11 +27,11 @@ from absl import flags
 from flax import linen as nn
 
 import mijax.priors
-from experiments import figures, judging, report, stages, training, worlds
+from experiments import compute, figures, judging, report, stages, training, worlds
 from experiments import flags as common
 from mijax import data, fit, glimpses
 from mijax.attacks import gmi, identity_loss, mi_face
-from mijax.core import Glimpse, Prior, Reconstruction, Target
+from mijax.core import Glimpse, Prior, Target
 from mijax.data import Dataset
 from mijax.knowledge import WhiteBox
 from mijax.metrics import distribution, identity, images
@@ -589,36 +588,33 @@ def attacks(
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, float]]:
     """Runs GMI with each identity loss, and MI-Face; returns arrays and seconds."""
 
-    def run(
-        name: str, attack: Callable[..., Reconstruction], config: Any
-    ) -> dict[str, Any]:
+    def run(name: str, attack: compute.Program, config: Any) -> dict[str, Any]:
         print(f"attack: {name}", flush=True)
-        start = time.monotonic()
-        compiled = jax.jit(attack).lower(key, knowledge, config).compile()
-        middle = time.monotonic()
-        result = jax.block_until_ready(compiled(key, knowledge, config))
+        result, seconds = attack(key, knowledge, config)
         arrays = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-        seconds = {"compile": middle - start, "run": time.monotonic() - middle}
-        return arrays | seconds
+        return {k: v for k, v in arrays.items() if v is not None} | seconds
 
+    searched = compute.over_victims(gmi.attack, knowledge.victims)
     found = {}
     for name in losses:
         variant = dataclasses.replace(config, identity_loss=LOSSES[name])
         found[f"gmi_{name}"] = stages.once(
             workdir,
             f"gmi_{name}",
-            lambda name=name, variant=variant: run(f"gmi, {name}", gmi.attack, variant),
+            lambda name=name, variant=variant: run(f"gmi, {name}", searched, variant),
         )
     if knowledge.glimpse is not None:
         # What the same adversary gets without the target: the prior's own inpainting.
         blind = dataclasses.replace(config, identity_weight=0.0)
         found["inpainted"] = stages.once(
-            workdir, "inpainted", lambda: run("inpainting", gmi.attack, blind)
+            workdir, "inpainted", lambda: run("inpainting", searched, blind)
         )
     found["mi_face"] = stages.once(
         workdir,
         "mi_face",
-        lambda: run("mi_face", mi_face.attack, mi_face.Config(steps=100)),
+        lambda: run(
+            "mi_face", compute.program(mi_face.attack), mi_face.Config(steps=100)
+        ),
     )
     seconds = {
         kind: float(sum(arrays[kind] for arrays in found.values()))

@@ -20,7 +20,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -32,7 +31,7 @@ from absl import flags
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from experiments import figures, judging, report, stages, training, worlds
+from experiments import compute, figures, judging, report, stages, training, worlds
 from experiments import flags as common
 from mijax import data, fit, processing
 from mijax.attacks import mi_face
@@ -461,16 +460,9 @@ def train_experts(
 
 def timed(function: Callable[..., Reconstruction], *arguments: Any) -> dict[str, Any]:
     """Compiles and runs an attack; returns what it found, and the seconds of both."""
-    arguments = jax.device_put(arguments)
-    start = time.monotonic()
-    compiled = jax.jit(function).lower(*arguments).compile()
-    middle = time.monotonic()
-    with jax.transfer_guard("disallow"):
-        found = jax.block_until_ready(compiled(*arguments))
-    end = time.monotonic()
+    found, seconds = compute.program(function)(*arguments)
     fields = {"x": found.x, "loss": found.loss, "trace": found.trace}
-    fields |= {"queries": found.queries, "compile": middle - start, "run": end - middle}
-    return fields
+    return fields | {"queries": found.queries} | seconds
 
 
 def attack_all(

@@ -144,6 +144,10 @@ def metric(
 def prepare_workdir(workdir: str | os.PathLike, free_mib: int = 64) -> pathlib.Path:
     """Makes the folder and proves that a result can be written there.
 
+    Programs that are compiled from then on are kept in the folder's parent, so that
+    the next run beside it, such as another of a sweep, need not compile them again;
+    $JAX_COMPILATION_CACHE_DIR names another place.
+
     Args:
       workdir: the folder, made with its parents if there is none.
       free_mib: how much the run will write.
@@ -170,7 +174,15 @@ def prepare_workdir(workdir: str | os.PathLike, free_mib: int = 64) -> pathlib.P
             f"--workdir={workdir} has {free} MiB left and the run needs {free_mib}: "
             "make room or give a folder on another disk"
         )
+    keep_compiled(path.resolve().parent)
     return path
+
+
+def keep_compiled(parent: pathlib.Path) -> None:
+    """Keeps compiled programs in a folder, where nothing else says where."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and os.access(parent, os.W_OK):
+        folder = parent / ".compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def write(

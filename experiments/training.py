@@ -1,5 +1,6 @@
 """Trains a model in chunks with a checkpoint between, so that a kill loses little."""
 
+import functools
 import pathlib
 import sys
 import time
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from experiments import compute
 from mijax import checkpoint
 from mijax.fit import Step, fit
 
@@ -55,17 +57,19 @@ def train(
         state = jax.tree.map(jax.numpy.copy, state)  # The chunk gives its buffers up.
     data = jax.tree.map(jax.numpy.asarray, data)
 
-    advance = jax.jit(
-        lambda state, data, first, steps: fit(
-            key, state, step, data, batch_size=batch_size, steps=steps, first=first
-        ),
-        static_argnums=3,
-        donate_argnums=0,
-    )
+    @functools.cache
+    def advance(number: int) -> compute.Program:
+        def some_steps(key: Array, state: State, data: Any, first: Array) -> Any:
+            return fit(
+                key, state, step, data, batch_size=batch_size, steps=number, first=first
+            )
+
+        return compute.program(some_steps, donate_argnums=(1,))
+
     start, begun = time.monotonic(), done
     while done < steps:
         number = min(chunk, steps - done)
-        state, metrics = advance(state, data, done, number)
+        (state, metrics), _ = advance(number)(key, state, data, done)
         done += number
         means = {k: float(np.mean(v)) for k, v in metrics.items()}
         if not all(np.isfinite(list(means.values()))):

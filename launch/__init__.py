@@ -1,1 +1,1 @@
-"""Launching: a sweep is a product of flags, executors run it, one table collects it."""
+"""Launching: a sweep is a list of flags, executors run it, one table collects it."""

@@ -1,51 +1,130 @@
-"""Collects every `result.json` below a folder into one table: a metric a line.
+"""Gathers every `result.json` below a folder into one table, and draws it.
 
-    python -m launch.collect --workdir=runs
+    python -m launch.collect --workdir=runs/NAME
 
-It prints the table and writes it to `table.csv` in that folder. Flags whose value
-differs between the runs become columns, so that seeds and settings can be compared.
+In that folder it leaves `table.parquet` and `table.csv`, a metric of a run a line, in
+which the flags that differ between the runs are columns; `leakage.csv`, the leakage of
+each attack in each setting, with intervals over seeds; and, for each metric that has a
+leakage, `figures/tradeoff-METRIC.png`: what leaks against what the target is good for.
+A result that cannot be read is named and left out.
 """
 
-import csv
-import json
 import pathlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 from absl import app, flags
+
+from experiments import figures
+from launch import runs
+from mijax.metrics import intervals
 
 Row = dict[str, Any]
 
 _FIELDS = ("value", "low", "high", "n", "baseline", "leakage", "paper")
 _PLACES = frozenset({"workdir", "data_dir", "resume", "profile"})  # change no result
+_SEED = "seed"
+_TOLD_APART = 6  # attacks in one figure
 
 
-def rows(workdir: pathlib.Path) -> list[Row]:
+def rows(workdir: pathlib.Path) -> tuple[list[Row], list[str]]:
     """Reads all results below a folder.
 
     Returns:
       A row a metric, all with the same columns: `run` (the folder), `experiment`, the
-      flags that differ, `metric`, and the fields of the metric; None where there is
-      nothing.
+      flags that differ, `commit`, `device`, `compile` and `run_seconds`, `metric`, and
+      the fields of the metric; None where there is nothing. Then a line for each
+      result that cannot be read.
 
     Raises:
-      ValueError: if there is no result, or one that cannot be read.
+      ValueError: if there is no result that can be read.
     """
-    paths = sorted(workdir.rglob("result.json"))
-    if not paths:
-        raise ValueError(f"{workdir} holds no result.json: name the folder of runs.")
-    results = [_read(path) for path in paths]
-    varied = _varied([result["flags"] for result in results])
+    results, problems = {}, []
+    for path in sorted(workdir.rglob("result.json")):
+        try:
+            results[path.parent] = runs.result(path.parent)
+        except ValueError as error:
+            problems.append(str(error))
+    if not results:
+        raise ValueError(
+            "\n".join([*problems, f"{workdir} holds no result.json to be read."])
+        )
+    varied = _varied([result["flags"] for result in results.values()])
     return [
-        {"run": str(path.parent.relative_to(workdir))}
-        | {"experiment": result["experiment"]}
+        {"run": str(folder.relative_to(workdir)), "experiment": result["experiment"]}
         | {name: result["flags"].get(name) for name in varied}
+        | {name: result.get(name) for name in ("commit", "device")}
+        | {"compile": result.get("seconds", {}).get("compile")}
+        | {"run_seconds": result.get("seconds", {}).get("run")}
         | {"metric": metric}
         | {field: values.get(field) for field in _FIELDS}
-        for path, result in zip(paths, results, strict=True)
+        for folder, result in results.items()
         for metric, values in result["metrics"].items()
-    ]
+    ], problems
+
+
+def leakage(table: Sequence[Row], good: str) -> list[Row]:
+    """Averages over seeds what leaks, and what the target is good for.
+
+    Args:
+      table: of `rows`.
+      good: the metric of what the target is good for.
+
+    Returns:
+      A row for each metric with a leakage and each setting (the flags that differ, but
+      for the seed): the mean `leakage` and `utility`, each with Student's 95 % interval
+      over `seeds`, None where there is one seed.
+    """
+    utility = {row["run"]: row["value"] for row in table if row["metric"] == good}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in table:
+        if row["leakage"] is not None:
+            key = row["experiment"], row["metric"], _setting(row)
+            groups.setdefault(key, []).append(row)
+    found = []
+    for (experiment, metric, setting), group in groups.items():
+        names = {"experiment": experiment, "metric": metric, "setting": setting}
+        useful = [utility[row["run"]] for row in group if row["run"] in utility]
+        found.append(
+            names
+            | {"seeds": len(group)}
+            | _interval("leakage", [row["leakage"] for row in group])
+            | _interval("utility", useful)
+        )
+    return found
+
+
+def draw(leaks: Sequence[Row], good: str, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Draws leakage against utility, a figure a metric, and returns where they are.
+
+    Where a metric has too many attacks to tell apart, those that leak most are drawn.
+    """
+    stems: dict[str, dict[str, list[figures.Point]]] = {}
+    for row in leaks:
+        if row["utility"] is None:
+            continue
+        stem, _, attack = row["metric"].partition("/")
+        point = figures.Point(
+            row["setting"], _ends(row, "utility"), _ends(row, "leakage")
+        )
+        name = attack or row["experiment"]
+        stems.setdefault(stem, {}).setdefault(name, []).append(point)
+    drawn = []
+    for stem, attacks in stems.items():
+        order = sorted(attacks, key=lambda name: -max(p.y[0] for p in attacks[name]))
+        path = folder / f"tradeoff-{stem}.png"
+        figures.tradeoff(
+            {name: attacks[name] for name in order[:_TOLD_APART]},
+            path,
+            xlabel=good,
+            ylabel=f"leakage, {stem}",
+        )
+        drawn.append(path)
+    return drawn
 
 
 def text(table: Sequence[Row]) -> str:
@@ -59,23 +138,47 @@ def text(table: Sequence[Row]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        result = json.loads(path.read_text())
-        return {name: result[name] for name in ("experiment", "flags", "metrics")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a result ({error!r}): move it away, or run it again."
-        ) from error
+def arrow(table: Sequence[Row]) -> pa.Table:
+    """Rows as columns; one that mixes kinds of values becomes text."""
+
+    def column(name: str) -> pa.Array:
+        values = [row[name] for row in table]
+        try:
+            if any(isinstance(value, list) for value in values):
+                raise pa.ArrowInvalid("CSV has no lists.")
+            return pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            return pa.array([None if value is None else str(value) for value in values])
+
+    return pa.table({name: column(name) for name in table[0]})
 
 
 def _varied(given: Sequence[dict[str, Any]]) -> list[str]:
-    names: Iterable[str] = dict.fromkeys(name for run in given for name in run)
+    names = dict.fromkeys(name for run in given for name in run)
     return [
         name
         for name in names
         if name not in _PLACES and len({str(run.get(name)) for run in given}) > 1
     ]
+
+
+def _setting(row: Row) -> str:
+    """The flags that differ, but for the seed, as text."""
+    names = list(row)[2 : list(row).index("commit")]
+    given = [f"{n}={row[n]}" for n in names if n != _SEED and row[n] is not None]
+    return " ".join(given) or "all"
+
+
+def _interval(name: str, values: Sequence[float]) -> Row:
+    if len(values) > 1:
+        value, low, high, _ = intervals.student(values)
+    else:
+        value, low, high = (values[0] if values else None), None, None
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _ends(row: Row, name: str) -> tuple[float, float | None, float | None]:
+    return row[name], row[f"{name}_low"], row[f"{name}_high"]
 
 
 def _cell(value: Any) -> str:
@@ -85,20 +188,34 @@ def _cell(value: Any) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Prints and writes the table of `--workdir`."""
+    """Writes the tables and figures of `--workdir`, and prints what leaks."""
     del arguments
     workdir = pathlib.Path(flags.FLAGS.workdir).expanduser()
     try:
-        table = rows(workdir)
+        table, problems = rows(workdir)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    with (workdir / "table.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
-    print(text(table))
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    columns = arrow(table)
+    pyarrow.parquet.write_table(columns, workdir / "table.parquet")
+    pyarrow.csv.write_csv(columns, workdir / "table.csv")
+    good = flags.FLAGS.utility
+    leaks = leakage(table, good)
+    if leaks:
+        pyarrow.csv.write_csv(arrow(leaks), workdir / "leakage.csv")
+        print(text(leaks))
+    else:
+        print("No metric has a leakage; table.csv holds the others.")
+    number = len({row["run"] for row in table})
+    print(f"\n{number} results of {len(table)} metrics in {workdir / 'table.parquet'}")
+    for path in draw(leaks, good, workdir / "figures"):
+        print(f"figure: {path}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", "runs", "Folder whose results are collected.")
+    flags.DEFINE_string(
+        "utility", "target_test_accuracy", "The metric of what the target is good for."
+    )
     app.run(main)

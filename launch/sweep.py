@@ -1,182 +1,234 @@
-r"""Runs an experiment once for each element of a product of flags.
+r"""Launches a sweep: an experiment once for each of a list of flags, here or on Slurm.
 
-    python -m launch.sweep --experiment=gmi --workdir=runs/seeds --jobs=2 \
-      seed=0,1,2 gmi.steps=500,1500
-    python -m launch.collect --workdir=runs/seeds
+    python -m launch.sweep --experiment=gmi --sweep=launch/sweeps/gmi_seeds.py
+    python -m launch.sweep --experiment=gmi --sweep=launch/sweeps/gmi_seeds.py \
+      --executor=slurm --partition=gpu --gpus_per_node=1 --timeout_min=120
+    python -m launch.status --workdir=runs/gmi_seeds
+    python -m launch.collect --workdir=runs/gmi_seeds
 
-Each element gets a folder below `--workdir`, named for its flags. One that holds a
-`result.json` is finished and is not run again, so the same command resumes a sweep.
-On a cluster, `--executor=slurm` writes one array script, whose task k runs element k,
-and leaves it to you to submit; `--slurm` gives it further options:
-
-    python -m launch.sweep --experiment=gmi --workdir=runs/seeds --executor=slurm \
-      --slurm=gpus=1 --slurm=time=01:00:00 seed=0,1,2 && sbatch runs/seeds/sweep.sbatch
+A sweep file holds a function `sweep` that returns a list of dictionaries of flags; see
+`launch.grid`. Give the same command again after anything: what is done is skipped, what
+runs or waits in a queue is left alone, what was killed resumes, and what failed stays
+as it is, with its log, unless `--retry_failed`. A run's folder is named by a hash of
+its flags, so a sweep may grow. Here, the launcher stays until all have ended; if it is
+killed, those that run go on. On Slurm it submits arrays and leaves.
 """
 
-import concurrent.futures
-import hashlib
-import importlib.util
-import itertools
+import collections
 import pathlib
-import shlex
-import subprocess
+import signal
 import sys
-import urllib.parse
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping
+from typing import Any
 
+import submitit
+import tqdm
 from absl import app, flags
 
-Element = dict[str, str]
+from launch import cluster, plan, runs
+from launch.attempt import Attempt
+from launch.runs import Run
 
-_LONGEST = 200  # characters of a folder's name; file systems allow 255 bytes
+_LOOK = 0.2  # seconds between two looks at the jobs of this machine
+
+_EXPERIMENT = flags.DEFINE_string(
+    "experiment",
+    None,
+    "NAME of experiments.NAME, or any module with such flags.",
+    required=True,
+)
+_SWEEP = flags.DEFINE_string(
+    "sweep", None, "A Python file with a function `sweep`.", required=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder; runs/NAME of the sweep file.")
+_EXECUTOR = flags.DEFINE_enum("executor", "local", ["local", "slurm"], "Where to run.")
+_PARALLELISM = flags.DEFINE_integer(
+    "array_parallelism", None, "Jobs at a time; 1 here, 256 on Slurm.", lower_bound=1
+)
+_GPUS = flags.DEFINE_integer("gpus_per_node", 0, "GPUs of a job.", lower_bound=0)
+_PARTITION = flags.DEFINE_string("partition", None, "Of Slurm; its default.")
+_MINUTES = flags.DEFINE_integer(
+    "timeout_min", 240, "Minutes of a job, after which it is stopped.", lower_bound=1
+)
+_SLURM = flags.DEFINE_multi_string("slurm", [], "An option of sbatch: account=mine.")
+_PACK = flags.DEFINE_integer(
+    "pack",
+    1,
+    "Runs that differ in seed and floats alone to compute as one, at most.",
+    lower_bound=1,
+)
+_RETRY = flags.DEFINE_bool("retry_failed", False, "Run again what has failed.")
+_DRY = flags.DEFINE_bool("dry_run", False, "Print the runs and what they would cost.")
 
 
-def product(axes: Sequence[str]) -> list[Element]:
-    """Returns every combination of `name=value,value` axes, the last varying fastest.
+def launch() -> bool:
+    """Launches the sweep; whether no run has failed.
 
     Raises:
-      ValueError: if an axis is not of that form, has an empty value, is given twice,
-        or is `workdir`, which the sweep chooses.
+      ValueError: if the sweep or a flag of it is wrong, or if another launcher has it.
     """
-    names, values = [], []
-    for axis in axes:
-        name, equals, listed = axis.removeprefix("--").partition("=")
-        choices = listed.split(",")
-        if not name or not equals or not all(choices):
-            raise ValueError(f"{axis!r} is no axis: write name=value or name=a,b,c.")
-        if name in names or name == "workdir":
+    file = pathlib.Path(_SWEEP.value).expanduser()
+    sweep = pathlib.Path(_WORKDIR.value or f"runs/{file.stem}").expanduser().resolve()
+    planned = plan.checked(_EXPERIMENT.value, plan.elements(file))
+    queue = cluster.jobs() if _EXECUTOR.value == "slurm" else {}
+    if _DRY.value:
+        describe(sweep, planned, runs.states(sweep, planned.runs, queue))
+        return True
+    sweep.mkdir(parents=True, exist_ok=True)
+    with runs.held(sweep / "launcher.lock") as lock:
+        if lock is None:
             raise ValueError(
-                f"--{name} is given twice: leave {axis!r} out, or join the values."
+                f"Another launcher has {sweep}: it goes on, this one leaves. "
+                f"See `python -m launch.status --workdir={sweep}`."
             )
-        names.append(name)
-        values.append(choices)
-    return [
-        dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values)
+        runs.add(sweep, planned.runs)
+        if _EXECUTOR.value == "slurm":
+            return on_slurm(sweep, planned, queue)
+        return here(sweep, planned)
+
+
+def _todo(states: Mapping[Run, str]) -> list[Run]:
+    ready = {runs.WAITING, runs.KILLED, runs.DAMAGED}
+    if _RETRY.value:
+        ready.add(runs.FAILED)
+    return [run for run, state in states.items() if state in ready]
+
+
+def describe(sweep: pathlib.Path, planned: plan.Plan, now: Mapping[Run, str]) -> None:
+    """Prints the runs, and what those that are left would cost."""
+    for run in planned.runs:
+        print(f"{run.name}  {now[run]:8}  {run}")
+    packs = plan.packs(_todo(now), planned.numbers, _PACK.value)
+    hours = len(packs) * _MINUTES.value / 60
+    cost = f"{sum(map(len, packs))} of {len(now)} runs to do, in {len(packs)} jobs"
+    cost += f": at most {hours:,.1f} hours of jobs (--timeout_min={_MINUTES.value})"
+    if _GPUS.value:
+        cost += f", {hours * _GPUS.value:,.1f} GPU hours"
+    took = [
+        line["seconds"]
+        for run, state in now.items()
+        if state == runs.DONE
+        for line in runs.attempts(sweep / run.name)
+        if line.get("code") == 0
     ]
+    if took:
+        mean = sum(took) / len(took)
+        each = f"{mean:.1f} s a run, as the {len(took)} that are done took"
+        cost += f"; about {mean * sum(map(len, packs)) / 3600:,.2f} hours at {each}"
+    print(cost + ".")
 
 
-def folder(workdir: pathlib.Path, element: Element) -> pathlib.Path:
-    """Returns where an element's results land: the same flags, the same folder."""
-    words = (f"{name}={value}" for name, value in sorted(element.items()))
-    label = urllib.parse.quote(",".join(words) or "default", safe="=,.:+")
-    if len(label) > _LONGEST:
-        digest = hashlib.sha256(label.encode()).hexdigest()[:12]
-        label = f"{label[: _LONGEST - 13]}-{digest}"
-    return workdir / label
-
-
-def command(module: str, element: Element, path: pathlib.Path) -> list[str]:
-    """Returns the words that run one element."""
-    given = [f"--{name}={value}" for name, value in element.items()]
-    return [sys.executable, "-m", module, f"--workdir={path}", *given]
-
-
-def is_finished(path: pathlib.Path) -> bool:
-    """Whether a folder holds a result."""
-    return (path / "result.json").is_file()
-
-
-def run_here(
-    module: str, elements: Sequence[Element], workdir: pathlib.Path, jobs: int
-) -> list[pathlib.Path]:
-    """Runs what is not finished on this machine, each element in a process of its own.
-
-    Args:
-      module: the experiment, `experiments.gmi`.
-      elements: of `product`.
-      workdir: of the sweep; each element's output goes to its folder's `log.txt`.
-      jobs: processes at a time.
-
-    Returns:
-      The folders of the elements that failed; the others have run all the same.
-    """
-
-    def run(element: Element) -> pathlib.Path | None:
-        path = folder(workdir, element)
-        if is_finished(path):
-            print(f"finished before: {path}", flush=True)
-            return None
-        path.mkdir(parents=True, exist_ok=True)
-        with (path / "log.txt").open("a") as log:
-            words = command(module, element, path)
-            ended = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT)
-        if ended.returncode == 0 and is_finished(path):
-            print(f"finished: {path}", flush=True)
-            return None
-        print(f"failed ({ended.returncode}): see {path / 'log.txt'}", flush=True)
-        return path
-
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        return [path for path in pool.map(run, elements) if path]
-
-
-def slurm_script(
-    module: str,
-    elements: Sequence[Element],
-    workdir: pathlib.Path,
-    options: Sequence[str] = (),
-) -> str:
-    """Returns an `sbatch` script whose array task k runs element k.
-
-    Args:
-      module: the experiment, `experiments.gmi`.
-      elements: of `product`; those that are finished are left out of the array.
-      workdir: of the sweep, on a disk that the cluster's machines share.
-      options: of sbatch, `name=value` without the dashes.
-
-    Raises:
-      ValueError: if every element is finished.
-    """
-    folders = [folder(workdir, element) for element in elements]
-    left = [str(k) for k, path in enumerate(folders) if not is_finished(path)]
-    if not left:
-        raise ValueError(f"All {len(elements)} elements in {workdir} are finished.")
-    options = [f"array={','.join(left)}", f"output={workdir}/slurm-%a.txt", *options]
-    tasks = (
-        f"  {k}) exec {shlex.join(command(module, element, path))} ;;"
-        for k, (element, path) in enumerate(zip(elements, folders, strict=True))
+def on_slurm(sweep: pathlib.Path, planned: plan.Plan, queue: Mapping[str, str]) -> bool:
+    """Submits what is neither done nor queued, and leaves."""
+    now = runs.states(sweep, planned.runs, queue)
+    packs = plan.packs(_todo(now), planned.numbers, _PACK.value)
+    options: dict[str, Any] = {"time": _MINUTES.value, "job_name": sweep.name}
+    options |= {"partition": _PARTITION.value} if _PARTITION.value else {}
+    options |= {"gpus_per_node": _GPUS.value} if _GPUS.value else {}
+    pairs = (option.partition("=") for option in _SLURM.value)
+    additional = {name: value if equals else True for name, equals, value in pairs}
+    if packs:
+        attempts = [Attempt(sweep, pack) for pack in packs]
+        parallelism = _PARALLELISM.value or 256
+        jobs = cluster.submit(sweep, attempts, options, additional, parallelism)
+        runs.submitted(
+            sweep,
+            {
+                run.name: job
+                for job, pack in zip(jobs, packs, strict=True)
+                for run in pack
+            },
+        )
+    counts = collections.Counter(now.values())
+    before = ", ".join(f"{number} {state}" for state, number in counts.items())
+    print(
+        f"{sum(map(len, packs))} runs submitted in {len(packs)} jobs; were: {before}."
     )
-    return "\n".join(
-        [
-            "#!/bin/bash",
-            *(f"#SBATCH --{option}" for option in options),
-            f"cd {shlex.quote(str(pathlib.Path.cwd()))} || exit 1",
-            'case "$SLURM_ARRAY_TASK_ID" in',
-            *tasks,
-            "esac",
-            "exit 1  # There is no such element.\n",
-        ]
+    print(f"python -m launch.status --workdir={sweep}")
+    return runs.FAILED not in counts
+
+
+def here(sweep: pathlib.Path, planned: plan.Plan) -> bool:
+    """Runs what is not done on this machine, and waits for it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    slots = _PARALLELISM.value or 1
+    now = runs.states(sweep, planned.runs, {})
+    waiting = collections.deque(plan.packs(_todo(now), planned.numbers, _PACK.value))
+    of_others = [run for run, state in now.items() if state == runs.RUNNING]
+    active: dict[int, tuple[submitit.Job[None], tuple[Run, ...]]] = {}
+    bar = tqdm.tqdm(total=len(now), unit="run", disable=None)
+    bar.update(sum(state == runs.DONE for state in now.values()))
+
+    def report(run: Run) -> None:
+        folder = sweep / run.name
+        state = runs.state(folder)
+        bar.update(state == runs.DONE)
+        detail = f": {runs.last_line(folder)}" if state == runs.FAILED else ""
+        tqdm.tqdm.write(f"{state:8}  {run.name}  {run}{detail}")
+
+    try:
+        while waiting or active or of_others:
+            for slot, (job, pack) in list(active.items()):
+                if job.done():
+                    del active[slot]
+                    for run in pack:
+                        if runs.state(sweep / run.name) == runs.RUNNING:
+                            of_others.append(run)  # It had begun before this launcher.
+                        else:
+                            report(run)
+            for run in list(of_others):
+                if (state := runs.state(sweep / run.name)) != runs.RUNNING:
+                    of_others.remove(run)
+                    if state in (runs.DONE, runs.FAILED):
+                        report(run)
+                    else:
+                        waiting.append((run,))
+            free = [slot for slot in range(slots) if slot not in active]
+            for slot in free[: max(0, slots - len(active) - len(of_others))]:
+                if waiting:
+                    pack = waiting.popleft()
+                    active[slot] = submit_here(sweep, pack, slot), pack
+            sys.stdout.flush()
+            time.sleep(_LOOK)
+    except KeyboardInterrupt:
+        for _, pack in active.values():
+            for run in pack:
+                runs.interrupt(sweep / run.name / "lock")
+        raise ValueError(
+            "Cancelled: give the same command to go on from here."
+        ) from None
+    finally:
+        bar.close()
+    counts = collections.Counter(runs.states(sweep, planned.runs, {}).values())
+    print(", ".join(f"{number} {state}" for state, number in counts.items()) + ".")
+    return counts[runs.DONE] == len(planned.runs)
+
+
+def submit_here(
+    sweep: pathlib.Path, pack: tuple[Run, ...], slot: int
+) -> submitit.Job[None]:
+    """Starts a job on this machine, with the GPUs of its slot."""
+    executor = submitit.LocalExecutor(folder=sweep / pack[0].name / "job")
+    gpus = _GPUS.value
+    executor.update_parameters(
+        timeout_min=_MINUTES.value,
+        gpus_per_node=gpus,
+        visible_gpus=list(range(slot * gpus, (slot + 1) * gpus)),
     )
+    return executor.submit(Attempt(sweep, pack))
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the sweep that the command line describes."""
-    given = flags.FLAGS
-    module = f"experiments.{given.experiment}"
-    workdir = pathlib.Path(given.workdir).expanduser().resolve()
+    """Launches what the command line describes; a mistake ends in one line."""
     try:
-        if importlib.util.find_spec(module) is None:
-            raise ValueError(f"--experiment={given.experiment}: there is no {module}.")
-        elements = product(arguments[1:])
-        if given.executor == "slurm":
-            script = slurm_script(module, elements, workdir, given.slurm)
-            workdir.mkdir(parents=True, exist_ok=True)
-            path = workdir / "sweep.sbatch"
-            path.write_text(script)
-            print(f"sbatch {shlex.quote(str(path))}")
-            return
-    except (ValueError, ModuleNotFoundError) as error:
+        if arguments[1:]:
+            raise ValueError(f"{arguments[1]!r} is no flag: sweeps are Python files.")
+        ended_well = launch()
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    failed = run_here(module, elements, workdir, given.jobs)
-    print(f"{len(elements) - len(failed)} of {len(elements)} elements are finished.")
-    sys.exit(1 if failed else 0)
+    sys.exit(0 if ended_well else 1)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("experiment", None, "NAME of `python -m experiments.NAME`.")
-    flags.DEFINE_string("workdir", None, "Folder of the sweep.")
-    flags.DEFINE_enum("executor", "here", ["here", "slurm"], "What runs the elements.")
-    flags.DEFINE_integer("jobs", 1, "Processes at a time, here.", lower_bound=1)
-    flags.DEFINE_multi_string("slurm", [], "An option of sbatch: time=01:00:00.")
-    flags.mark_flags_as_required(["experiment", "workdir"])
     app.run(main)

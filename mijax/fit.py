@@ -67,9 +67,10 @@ def fit(
 
     def body(state: State, t: Array) -> tuple[State, dict[str, Array]]:
         epoch, position = t // batches, t % batches
-        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), number)
-        chosen = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
-        batch = jax.tree.map(lambda leaf: leaf[chosen], data)
+        with jax.named_scope("batch"):
+            order = jax.random.permutation(jax.random.fold_in(order_key, epoch), number)
+            chosen = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
+            batch = jax.tree.map(lambda leaf: leaf[chosen], data)
         return step(jax.random.fold_in(step_key, t), state, batch)
 
     return lax.scan(body, state, first + jnp.arange(steps))

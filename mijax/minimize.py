@@ -131,12 +131,15 @@ def descend(
 
     def body(state: Any, key: Array) -> tuple[Any, Array]:
         x, optimizer_state, best, least, carried = state
-        losses, gradients, carried = slope(key, x, carried)
-        best, least = keep(best, least, x, losses)
-        updates, optimizer_state = optimizer.update(gradients, optimizer_state, x)
-        x = optax.apply_updates(x, updates)
-        if project is not None:
-            x = project(x)
+        with jax.named_scope("slope"):
+            losses, gradients, carried = slope(key, x, carried)
+        with jax.named_scope("keep_best"):
+            best, least = keep(best, least, x, losses)
+        with jax.named_scope("update"):
+            updates, optimizer_state = optimizer.update(gradients, optimizer_state, x)
+            x = optax.apply_updates(x, updates)
+            if project is not None:
+                x = project(x)
         return (x, optimizer_state, best, least, carried), losses
 
     keys = jax.random.split(key, steps + 1)

@@ -1,6 +1,6 @@
 """Many victims: a key for each, chunks that fit the memory, a mesh of devices.
 
-An attack on a `SharedUpdate` attacks all its victims at once. How many fit in memory is
+An attack attacks all the victims of its knowledge at once. How many fit in memory is
 the machine's affair: what is here bounds that, and changes no result.
 """
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mijax.core import Reconstruction
 
@@ -71,7 +72,8 @@ def across(attack: Attack, mesh: Mesh) -> Attack:
     """Returns the attack that divides its victims over devices; same results.
 
     Compose as `across(in_chunks(attack, 8), over_devices())`, and compile that. On
-    several hosts call `jax.distributed.initialize()` first.
+    several hosts call `jax.distributed.initialize()` first, and pass the arguments
+    through `everywhere`.
 
     Args:
       attack: as for `in_chunks`.
@@ -82,7 +84,7 @@ def across(attack: Attack, mesh: Mesh) -> Attack:
     def spread(key: Array, knowledge: Any, config: Any) -> Reconstruction:
         number = knowledge.victims
         each = _each(key, knowledge, -(-number // devices) * devices)
-        common = dataclasses.replace(knowledge, **dict.fromkeys(knowledge.VICTIMS))
+        common = _replaced(knowledge, dict.fromkeys(knowledge.VICTIMS))
 
         def local(each: Any, common: Any, config: Any) -> Any:
             rows, queries = _rows(attack, each, common, config)
@@ -105,12 +107,44 @@ def over_devices() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (AXIS,), (AxisType.Auto,))
 
 
+def everywhere(tree: Any, mesh: Mesh) -> Any:
+    """Puts arrays whole onto every device of a mesh; each host calls it."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+
+    def put(leaf: Any) -> Array:
+        leaf = jnp.asarray(leaf)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            numbers = put(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+        value = np.asarray(leaf)
+        return jax.make_array_from_callback(value.shape, sharding, lambda i: value[i])
+
+    return jax.tree.map(put, tree)
+
+
 def _each(key: Array, knowledge: Any, number: int) -> tuple[Array, dict[str, Any]]:
     """The keys and fields of victims, of whom the first are repeated up to `number`."""
-    fields = {name: getattr(knowledge, name) for name in knowledge.VICTIMS}
+    fields = {name: _field(knowledge, name) for name in knowledge.VICTIMS}
     rows = jnp.arange(number) % knowledge.victims
     each = keys_of(key, knowledge.victims), fields
     return jax.tree.map(lambda leaf: leaf[rows], each)
+
+
+def _field(tree: Any, name: str) -> Any:
+    """A field, or a field of a field (`glimpse.image`); None where there is none."""
+    first, _, rest = name.partition(".")
+    field = getattr(tree, first)
+    return _field(field, rest) if rest and field is not None else field
+
+
+def _replaced(tree: Any, fields: dict[str, Any]) -> Any:
+    """The tree with other values of fields, and of fields of fields."""
+    for name, value in fields.items():
+        first, _, rest = name.partition(".")
+        if rest and (inner := getattr(tree, first)) is not None:
+            value = _replaced(inner, {rest: value})
+        tree = dataclasses.replace(tree, **{first: value})
+    return tree
 
 
 def _rows(
@@ -118,7 +152,7 @@ def _rows(
 ) -> tuple[dict[str, Any], Array]:
     """Attacks some victims; returns results that start with their axis, and queries."""
     keys, fields = each
-    found = attack(keys, dataclasses.replace(knowledge, **fields), config)
+    found = attack(keys, _replaced(knowledge, fields), config)
     rows = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
     rows["trace"] = jnp.swapaxes(found.trace, 0, 1)
     return rows, rows.pop("queries")

@@ -5,6 +5,8 @@ import pathlib
 
 # Tests run most programs once, so they compile them quickly; child processes too.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# They keep no compiled programs beside folders that are soon gone.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "0")
 
 import jax
 import pytest

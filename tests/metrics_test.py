@@ -386,3 +386,13 @@ class TestIntervals:
             intervals.leakage([0.0, 1.0], [0.0, 1.0], 1.0)
         with pytest.raises(ValueError, match="perfect"):
             intervals.leakage([0.0, 1.0, 1.0], 0.0, [1.0, 1.0])
+
+
+def test_students_interval_is_that_of_the_tables():
+    value, low, high, n = intervals.student([1.0, 2.0, 3.0])
+    half = 4.302653 / np.sqrt(3)  # t of 2 degrees of freedom at 0.975
+    assert (value, n) == (2.0, 3)
+    np.testing.assert_allclose([low, high], [2 - half, 2 + half], atol=1e-6)
+    assert intervals.student([5.0, 5.0])[:3] == (5.0, 5.0, 5.0)
+    with pytest.raises(ValueError, match="at least two values"):
+        intervals.student([1.0])

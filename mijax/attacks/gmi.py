@@ -32,6 +32,7 @@ from mijax import core, minimize
 from mijax.attacks.identity_loss import cross_entropy
 from mijax.core import Prediction, pytree, static
 from mijax.knowledge import WhiteBox
+from mijax.victims import keys_of
 
 _AUTHORS_BATCH = 100
 _CHUNK = 64  # public images through the target at a time; changes no result
@@ -73,7 +74,7 @@ def attack(
     """Recovers an image of each victim's class, as the generator would draw it.
 
     Args:
-      key: the key is consumed.
+      key: one key, or one a victim; the key is consumed.
       knowledge: `labels` `[V]`, `prior` of the target's image shape; `public` images
         for the logit loss; `glimpse`, if any, with one image a victim.
       config: hyper-parameters.
@@ -86,17 +87,19 @@ def attack(
         negative or `restarts` not positive, or if the glimpse has another shape.
     """
     prior, target = _checked(knowledge, config), knowledge.target
-    victims, restarts = knowledge.labels.shape[0], config.restarts
+    victims, restarts = knowledge.victims, config.restarts
     labels = jnp.repeat(knowledge.labels, restarts)  # [V * R]
     anchor = _mean_feature(knowledge)
 
     def objective(key: Array, z: Array) -> Array:
         del key  # The objective is deterministic.
-        x = prior.images(z)
-        identity = config.identity_loss(target.predict(x), labels, anchor)
-        losses = (
-            config.identity_weight * identity - config.critic_weight * prior.realism(x)
-        )
+        with jax.named_scope("generator"):
+            x = prior.images(z)
+        with jax.named_scope("target"):
+            identity = config.identity_loss(target.predict(x), labels, anchor)
+        with jax.named_scope("critic"):
+            realism = prior.realism(x)
+        losses = config.identity_weight * identity - config.critic_weight * realism
         if knowledge.glimpse is not None:
             seen = jnp.repeat(knowledge.glimpse.image, restarts, 0)
             away = jnp.mean((knowledge.glimpse.see(x) - seen) ** 2, axis=(1, 2, 3))
@@ -106,10 +109,13 @@ def attack(
     def project(z: Array) -> Array:
         return jnp.clip(z, -config.clip, config.clip)
 
-    start_key, descend_key = jax.random.split(key)
-    start = jax.random.normal(start_key, (victims * restarts, prior.latent_size))
+    def first(key: Array) -> Array:
+        return jax.random.normal(key, (restarts, prior.latent_size))
+
+    start = jax.vmap(first)(keys_of(key, victims))
+    start = start.reshape(victims * restarts, -1)
     found = minimize.descend(
-        descend_key,
+        jax.random.key(0),
         minimize.gradient_of(objective),
         project(start),
         optax.sgd(config.learning_rate / _AUTHORS_BATCH, config.momentum, True),

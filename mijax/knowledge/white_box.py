@@ -1,6 +1,7 @@
 """White box: the adversary holds parameters and architecture."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from jax import Array
 
@@ -34,6 +35,9 @@ class WhiteBox:
       codec: the target's first layers, where it is an autoencoder.
     """
 
+    # Of these fields, each leaf's first axis is the victims'.
+    VICTIMS: ClassVar[tuple[str, ...]] = ("labels", "glimpse.image")
+
     target: Target
     labels: Array
     prior: Prior | None = None
@@ -47,3 +51,8 @@ class WhiteBox:
         if isinstance(self.target, Target):
             checks.finite("The target's parameters", self.target.params)
         checks.finite("The glimpse", self.glimpse)
+
+    @property
+    def victims(self) -> int:
+        """V."""
+        return self.labels.shape[0]

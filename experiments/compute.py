@@ -1,0 +1,119 @@
+"""Programs that are compiled, timed, and shared by the runs of a pack.
+
+An experiment's heavy work goes through here. Alone, a run compiles its program and
+calls it. In a pack (`launch.pack`), runs that came to the same program with other
+numbers wait for each other, and it is computed once for all.
+"""
+
+import contextlib
+import contextvars
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import jax
+
+from experiments import memory
+from mijax import victims
+
+Program = Callable[..., tuple[Any, dict[str, float]]]
+
+
+class Join(Protocol):
+    """How a pack computes a program, for the run that calls it.
+
+    It gets the program (which is the same object at each call of it), its function, and
+    the arguments; and returns what the program would.
+    """
+
+    def __call__(
+        self, program: Program, function: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> tuple[Any, dict[str, float]]:
+        """Returns the result and the seconds."""
+        ...
+
+
+_JOIN: contextvars.ContextVar[Join | None] = contextvars.ContextVar("join")
+
+
+def program(
+    function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()
+) -> Program:
+    """Returns a program of a pure function, compiled when it is first called.
+
+    Args:
+      function: of pytrees of arrays; what it closes over is part of the program.
+      donate_argnums: arguments whose buffers are given up, where they can be.
+
+    Returns:
+      A function that returns the result, and the seconds of `compile` and `run`. Its
+      arguments keep their shapes from call to call.
+
+    Raises:
+      ValueError: when first called, if the program would not fit the device.
+    """
+    compiled: list[jax.stages.Compiled] = []
+
+    def call(*arguments: Any) -> tuple[Any, dict[str, float]]:
+        if (join := _JOIN.get(None)) is not None:
+            return join(call, function, arguments)
+        arguments = jax.device_put(arguments)
+        start = time.monotonic()
+        if not compiled:
+            jitted = jax.jit(function, donate_argnums=donate_argnums)
+            compiled.append(jitted.lower(*arguments).compile())
+            memory.check(compiled[0])
+        return _run(compiled[0], arguments, start)
+
+    return call
+
+
+def over_victims(attack: victims.Attack, number: int) -> Program:
+    """Returns an attack on many victims: on all devices, as many at a time as fit.
+
+    Args:
+      attack: of `(key, knowledge, config)`, as `mijax.victims` takes it.
+      number: of victims.
+
+    Raises:
+      ValueError: when called, if not even one victim at a time fits a device.
+    """
+    mesh = victims.over_devices()
+    share = -(-number // mesh.size)
+
+    def of_size(size: int) -> victims.Attack:
+        some = victims.in_chunks(attack, size) if size < share else attack
+        return victims.across(some, mesh) if mesh.size > 1 else some
+
+    def call(*arguments: Any) -> tuple[Any, dict[str, float]]:
+        if (join := _JOIN.get(None)) is not None:
+            return join(call, of_size(share), arguments)
+        arguments = victims.everywhere(arguments, mesh)
+
+        def compile_for(size: int) -> jax.stages.Compiled:
+            return jax.jit(of_size(size)).lower(*arguments).compile()
+
+        start = time.monotonic()
+        _, compiled = memory.fitting(compile_for, share)
+        return _run(compiled, arguments, start)
+
+    return call
+
+
+def _run(
+    compiled: jax.stages.Compiled, arguments: tuple[Any, ...], start: float
+) -> tuple[Any, dict[str, float]]:
+    middle = time.monotonic()
+    with jax.transfer_guard("disallow"):
+        result = jax.block_until_ready(compiled(*arguments))
+    return result, {"compile": middle - start, "run": time.monotonic() - middle}
+
+
+@contextlib.contextmanager
+def joined(join: Join) -> Iterator[None]:
+    """Within it, this thread's programs are computed by `join`."""
+    token = _JOIN.set(join)
+    try:
+        yield
+    finally:
+        _JOIN.reset(token)

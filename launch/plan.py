@@ -1,0 +1,120 @@
+"""From a sweep file to runs: refuses, before anything runs, what could not run."""
+
+import json
+import pathlib
+import runpy
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from launch.runs import Run
+
+_FUNCTION = "sweep"
+
+
+class Plan(NamedTuple):
+    """What a sweep would run.
+
+    Attributes:
+      runs: in the order of the sweep file.
+      numbers: flags that may differ within a pack.
+    """
+
+    runs: list[Run]
+    numbers: frozenset[str]
+
+
+def module_of(experiment: str) -> str:
+    """The module of `--experiment`: a bare name is one of `experiments`."""
+    return experiment if "." in experiment else f"experiments.{experiment}"
+
+
+def elements(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns what the function `sweep` of a file returns.
+
+    Raises:
+      ValueError: if there is no such file or function, if it raises, or if it returns
+        anything but a list of dictionaries, at least one.
+    """
+    if not path.is_file():
+        raise ValueError(f"--sweep={path}: there is no such file.")
+    try:
+        found = runpy.run_path(str(path))
+        returned = found[_FUNCTION]() if _FUNCTION in found else None
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        place = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise ValueError(f"{place} raised {type(error).__name__}: {error}") from error
+    if _FUNCTION not in found:
+        raise ValueError(f"--sweep={path} has no function `{_FUNCTION}`.")
+    if (
+        not isinstance(returned, list)
+        or not returned
+        or not all(isinstance(element, dict) for element in returned)
+    ):
+        raise ValueError(
+            f"`{_FUNCTION}` of {path} returned {str(returned)[:60]}: it must return a "
+            "list of dictionaries of flags, as those of launch.grid are."
+        )
+    return returned
+
+
+def checked(experiment: str, elements: Sequence[dict[str, Any]]) -> Plan:
+    """Parses every run's flags as the experiment would (see `launch.check`).
+
+    Raises:
+      ValueError: if there is no such experiment, it refuses a flag, or two runs are the
+        same.
+    """
+    module = module_of(experiment)
+    try:
+        question = json.dumps({"module": module, "elements": list(elements)})
+    except TypeError as error:
+        raise ValueError(
+            f"A flag of the sweep is no number, text or list of them: {error}."
+        ) from None
+    ended = subprocess.run(
+        [sys.executable, "-m", "launch.check"],
+        input=question,
+        capture_output=True,
+        text=True,
+    )
+    if ended.returncode != 0:
+        last = (ended.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ValueError(f"--experiment={experiment} cannot be imported: {last}")
+    answer = json.loads(ended.stdout.splitlines()[-1])
+    if "error" in answer:
+        raise ValueError(f"--experiment={experiment}: {answer['error']}")
+    runs = [Run(module, tuple(words)) for words in answer["words"]]
+    first: dict[Run, int] = {}
+    for number, run in enumerate(runs):
+        if run in first:
+            raise ValueError(
+                f"Runs {first[run]} and {number} of the sweep are the same, {run}: "
+                "leave one out."
+            )
+        first[run] = number
+    return Plan(runs, frozenset(answer["numbers"]))
+
+
+def packs(
+    runs: Sequence[Run], numbers: frozenset[str], size: int
+) -> list[tuple[Run, ...]]:
+    """Groups runs that differ in `numbers` alone, at most `size` in a group."""
+
+    def name(word: str) -> str:
+        return word.removeprefix("--").partition("=")[0]
+
+    alike: dict[Any, list[Run]] = {}
+    for run in runs:
+        names = tuple(name(word) for word in run.words)
+        rest = tuple(word for word in run.words if name(word) not in numbers)
+        alike.setdefault((run.module, names, rest), []).append(run)
+    return [
+        tuple(group[first : first + size])
+        for group in alike.values()
+        for first in range(0, len(group), size)
+    ]

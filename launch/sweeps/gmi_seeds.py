@@ -1,0 +1,11 @@
+"""GMI by its two losses that `make demo` compares, three seeds each.
+
+python -m launch.sweep --experiment=gmi --sweep=launch/sweeps/gmi_seeds.py
+"""
+
+from launch.grid import Sweep, each, product
+
+
+def sweep() -> Sweep:
+    """Six runs."""
+    return product(each("losses", ["cross_entropy", "logit"]), each("seed", range(3)))

@@ -77,7 +77,7 @@ def _attacks(
     predict = jax.jit(lambda x: jnp.argmax(target.predict(x).logits, 1))
     labels = {side: np.asarray(predict(v.x)) for side, v in setting.sides.items()}
     truth = np.asarray(setting.train.outcome)
-    counts = confusion_matrix(truth, labels["train"], labels=np.arange(classes)).T
+    counts = confusion_matrix(truth, labels["train"], labels=np.arange(classes))
     found = {}
     for side, victims in setting.sides.items():
         known = setting.knowledge(target, side, error=confusion(counts))

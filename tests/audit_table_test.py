@@ -1,4 +1,4 @@
-"""The audit of a user's model: planted memory is found, and none where there is none."""
+"""The audit of a user's model: planted memory is found, and none where none is."""
 
 import csv
 import json

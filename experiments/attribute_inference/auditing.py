@@ -272,7 +272,7 @@ def errors(answers: np.ndarray, outcome: np.ndarray) -> dict[str, Any]:
         least = 1e-3 * float(np.std(outcome))
         return {"map": normal(max(deviation, least))}
     labels = np.arange(answers.shape[1])
-    counts = confusion_matrix(outcome, answers.argmax(1), labels=labels).T
+    counts = confusion_matrix(outcome, answers.argmax(1), labels=labels)
     return {"map": confusion(counts), "map_confidence": Partial(_confidence)}
 
 

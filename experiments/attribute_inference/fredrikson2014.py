@@ -395,11 +395,11 @@ def _private_lines(found: list[dict[str, np.ndarray]]) -> dict[str, report.Metri
         for i, epsilon in enumerate(EPSILONS):
             name = f"{mechanism}-epsilon_{epsilon:g}"
             accuracy = [seed[f"{mechanism}.accuracy"][i].mean() for seed in found]
-            lines[f"attribute_accuracy/{name}"] = report.metric(
+            lines[f"attribute_accuracy/{name}"] = verdicts.over_seeds(
                 accuracy, baseline=mode, perfect=1.0
             )
             error = [seed[f"{mechanism}.error"][i].mean() for seed in found]
-            lines[f"target_test_error/{name}"] = report.metric(error)
+            lines[f"target_test_error/{name}"] = verdicts.over_seeds(error)
     return lines
 
 

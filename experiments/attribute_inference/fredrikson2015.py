@@ -136,7 +136,7 @@ def attacks(
         for side, victims in setting.sides.items()
     }
     truth = np.asarray(setting.train.outcome)
-    counts = confusion_matrix(truth, labels["train"], labels=np.arange(classes)).T
+    counts = confusion_matrix(truth, labels["train"], labels=np.arange(classes))
     found = {}
     for side, victims in setting.sides.items():
         for row in rows:

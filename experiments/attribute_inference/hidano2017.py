@@ -26,7 +26,7 @@ from mijax.knowledge import Oracle, PartialRecord, PoisonedTraining, normal
 from mijax.models import linear
 
 TABLES = ("iwpc", "movielens")
-SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.5)
 PENALTY = 1e-4  # of the ridge regression, a row
 POISONS = {
     "corner": poisoned_regression.Config(),

@@ -1,5 +1,6 @@
 """From guesses of several seeds to the lines of a report, beside their baselines."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from experiments import figures, report
-from mijax.metrics import attributes
+from mijax.metrics import attributes, intervals
 
 Found = Mapping[str, np.ndarray]
 
@@ -99,7 +100,7 @@ def lines(
     papers = {"attribute_gmean": published.gmean, "attribute_mcc": published.mcc}
     for stem, values in measured.items():
         if values is not None:
-            found[f"{stem}/{name}"] = report.metric(
+            found[f"{stem}/{name}"] = over_seeds(
                 values,
                 baseline=without[stem],
                 perfect=1.0,
@@ -119,6 +120,27 @@ def lines(
             if len(each):
                 found[f"{stem}/{name}"] = report.metric(each, paper=paper)
     return found
+
+
+def over_seeds(
+    values: ArrayLike,
+    *,
+    baseline: ArrayLike | None = None,
+    perfect: float | None = None,
+    paper: float | None = None,
+) -> report.Metric:
+    """A line of what has one value a seed; the interval is of the seeds' mean."""
+    values = np.asarray(values, np.float64)
+    line = report.Metric(float(values.mean()), n=values.size, paper=paper)
+    if values.size > 1:
+        line = report.Metric(*intervals.mean(values), paper=paper)
+    if baseline is None:
+        return line
+    without = float(np.mean(baseline))
+    leakage = None
+    if perfect is not None and perfect != without:
+        leakage = (line.value - without) / (perfect - without)
+    return dataclasses.replace(line, baseline=without, leakage=leakage)
 
 
 def _measures(seeds: Sequence[Found], side: str) -> dict[str, Any]:

@@ -105,7 +105,9 @@ def page(
                 gap = verdicts.accuracy(of_field, "train", row)
                 gap = gap - verdicts.accuracy(of_field, "test", row)
                 advantages[f"{field}-{row}"] = gap
-                metrics[f"advantage/{field}-{row}"] = report.metric(gap, baseline=0.0)
+                metrics[f"advantage/{field}-{row}"] = verdicts.over_seeds(
+                    gap, baseline=0.0
+                )
         sentences.append(
             verdicts.beats(
                 of_field,
@@ -117,7 +119,9 @@ def page(
         )
     for model in models():
         each = [float(seed[f"{model}.membership"]) for seed in found]
-        metrics[f"advantage/membership-{model}"] = report.metric(each, baseline=0.0)
+        metrics[f"advantage/membership-{model}"] = verdicts.over_seeds(
+            each, baseline=0.0
+        )
     return Page(
         title="Advantage over members, by overfitting",
         attacked=f"{table.report()} The scaled dose, by ridge regression and by trees "

@@ -228,12 +228,12 @@ def page(
 
 def _lines(name: str, found: list[dict[str, np.ndarray]]) -> dict[str, report.Metric]:
     lines = {
-        f"membership_auc/{name}-members": report.metric(
+        f"membership_auc/{name}-members": verdicts.over_seeds(
             [float(seed["membership"]) for seed in found], baseline=0.5, perfect=1.0
         )
     }
     for distance in DISTANCES:
-        lines[f"membership_auc/{name}-distance_{distance}"] = report.metric(
+        lines[f"membership_auc/{name}-distance_{distance}"] = verdicts.over_seeds(
             [float(seed[f"strong_{distance}"]) for seed in found],
             baseline=0.5,
             perfect=1.0,

@@ -64,10 +64,7 @@ def attack(
             f"The paths are of {paths.low.shape[1]} columns but records have "
             f"{knowledge.record.shape[1]}: take them of the same model."
         )
-    if knowledge.outcome is not None and knowledge.record.shape[0] != len(
-        knowledge.outcome
-    ):
-        raise ValueError(f"outcome is {knowledge.outcome.shape}: give one a record.")
+    knowledge.check_shapes()
     share = paths.counts / jnp.sum(paths.counts)  # [P, classes]
     allows = _inside(  # phi, [K, P]
         Paths(paths.low[:, columns], paths.high[:, columns], paths.counts),

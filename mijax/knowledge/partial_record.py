@@ -252,7 +252,7 @@ class PartialRecord:
           ValueError: if shapes do not fit.
           RuntimeError: when run, if the budget does not allow it.
         """
-        self._check()
+        self.check_shapes()
         victims, (size, _) = self.record.shape[0], self.candidates.encodings.shape
         spent = self.spent + jnp.int32(victims * size)
         records = afforded(self.budget, spent, self.known)
@@ -282,7 +282,12 @@ class PartialRecord:
 
         return in_chunks(of, encodings, max(1, _PAIRS // records.shape[0]))
 
-    def _check(self) -> None:
+    def check_shapes(self) -> None:
+        """Refuses records, candidates and outcomes that do not fit the model.
+
+        Raises:
+          ValueError: if they do not.
+        """
         shape, width = self.record.shape, self.oracle.shape
         size, candidates = self.candidates.encodings.shape[0], self.candidates
         if len(shape) != 2 or shape[1:] != width or not shape[0]:

@@ -21,6 +21,7 @@ on which device: BUILD_NOTES.md.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -70,10 +71,23 @@ _SIZES = {
 }
 
 
+def sizes(preset: str, dataset: str | None) -> dict[str, Any]:
+    """A preset's sizes with the flags that were given, on `--dataset` alone if given.
+
+    Raises:
+      ValueError: if a flag is negative.
+    """
+    chosen = {name: _SIZES[name](own) for name, own in PRESETS[preset].items()}
+    if dataset is not None:
+        chosen["cpl"] = dataclasses.replace(chosen["cpl"], datasets=(dataset,))
+        chosen["defenses"] = dataclasses.replace(chosen["defenses"], dataset=dataset)
+    return chosen
+
+
 def main() -> None:
     """Attacks, judges, and writes the report."""
     values = flags.FLAGS
-    preset = {k: _SIZES[k](sizes) for k, sizes in PRESETS[values.preset].items()}
+    preset = sizes(values.preset, values.dataset)
     workdir = report.prepare_workdir(values.workdir, FREE_MIB[values.preset])
     stages.claim(workdir, common.given(), values.resume)
     run = Run(

@@ -21,7 +21,7 @@ from mijax import data
 from mijax.attacks import inverting_gradients
 from mijax.core import Reconstruction
 from mijax.data import Dataset
-from mijax.defenses import Defense, noise
+from mijax.defenses import noise
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = inverting_gradients.Config(steps=2)
@@ -96,7 +96,7 @@ class TestClients:
 
 class TestRecovery:
     def test_chunks_change_no_result(self, workdir, victims):
-        noisy = {"defend": lambda target, x: noise.gaussian(0.01)}
+        noisy = {"defend": lambda target, x, strength: noise.gaussian(0.01)}
         parts = [
             recovery.recover(
                 workdir,
@@ -214,13 +214,14 @@ def test_a_defended_task_learns_less(workdir):
             tiny.target(),
             task,
             defend,
+            100.0,
             rate=0.1,
             batch_size=40,
             steps=80,
         ).mean()
 
-    free = accuracy("free", lambda target, x: Defense())
-    drowned = accuracy("drowned", lambda target, x: noise.gaussian(100.0))
+    free = accuracy("free", recovery.undefended)
+    drowned = accuracy("drowned", lambda target, x, strength: noise.gaussian(strength))
     assert free > 0.9 > 0.7 > drowned
     assert accuracy("free", None) == free  # It is on disk.
 

@@ -1,5 +1,6 @@
 """What a defense costs the task: training through the updates that it lets through."""
 
+import functools
 import pathlib
 from typing import Any
 
@@ -25,12 +26,14 @@ class _State:
     optimizer: Any
 
 
-def step(optimizer: optax.GradientTransformation, defend: Defend) -> fit.Step[_State]:
+def step(
+    optimizer: optax.GradientTransformation, defend: Defend, strength: Array
+) -> fit.Step[_State]:
     """Returns a round of one client, whose defended gradient the server descends."""
 
     def advance(key: Array, state: _State, batch: Any) -> tuple[_State, Any]:
         x, labels = batch
-        defense = defend(state.target, x)
+        defense = defend(state.target, x, strength)
         shared = federation.share(
             key,
             _RECIPE,
@@ -56,6 +59,7 @@ def accuracy(
     target: Target,
     task: TrainTest,
     defend: Defend,
+    strength: float,
     *,
     rate: float,
     batch_size: int,
@@ -69,7 +73,8 @@ def accuracy(
       key: of the batches and the defense.
       target: the first model.
       task: images to learn from, and to test on.
-      defend: `(target, x) -> Defense`.
+      defend: `(target, x, strength) -> Defense`.
+      strength: of the defense.
       rate: Adam's.
       batch_size: examples a round.
       steps: rounds.
@@ -77,22 +82,40 @@ def accuracy(
     Returns:
       `[N]` of 0 and 1; a model that is not finite is right about none.
     """
-    optimizer = optax.adam(rate)
 
     def train() -> dict[str, Any]:
-        data = jnp.asarray(task.train.images), jnp.asarray(task.train.labels)
-        state = _State(target, optimizer.init(target.trained))
-        size = min(batch_size, len(task.train))
-
-        @jax.jit
-        def go(key: Array, state: _State, data: Any, x: Array) -> Array:
-            advance = step(optimizer, defend)
-            state, _ = fit.fit(key, state, advance, data, batch_size=size, steps=steps)
-            return state.target.predict(x).logits
-
-        logits = np.asarray(go(key, state, data, jnp.asarray(task.test.images)))
+        logits = _logits(
+            key,
+            target,
+            (jnp.asarray(task.train.images), jnp.asarray(task.train.labels)),
+            jnp.asarray(task.test.images),
+            jnp.float32(strength),
+            defend,
+            rate,
+            min(batch_size, len(task.train)),
+            steps,
+        )
         right = np.argmax(logits, 1) == task.test.labels
         return {"hits": right & np.isfinite(logits).all(1)}
 
     (workdir / "results" / name).parent.mkdir(parents=True, exist_ok=True)
     return stages.once(workdir, name, train)["hits"].astype(float)
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
+def _logits(
+    key: Array,
+    target: Target,
+    data: Any,
+    x: Array,
+    strength: Array,
+    defend: Defend,
+    rate: float,
+    batch_size: int,
+    steps: int,
+) -> Array:
+    optimizer = optax.adam(rate)
+    state = _State(target, optimizer.init(target.trained))
+    advance = step(optimizer, defend, strength)
+    state, _ = fit.fit(key, state, advance, data, batch_size=batch_size, steps=steps)
+    return state.target.predict(x).logits

@@ -37,22 +37,20 @@ _DELTA = 1e-5
 _SCALE = 100.0  # of the cosine, so that L-BFGS does not stop at its tolerances
 
 
-def _for_all(make: Callable[[Any], Defense]) -> Callable[[float], Defend]:
-    return lambda strength: lambda target, x: make(strength)
+def _for_all(make: Callable[[Any], Defense]) -> Defend:
+    return lambda target, x, strength: make(strength)
 
 
-def _soteria(rate: float) -> Defend:
-    def defend(target: Target, x: jax.Array) -> Defense:
-        def features(x: jax.Array) -> Any:
-            return target.predict(x).features
+def _soteria(target: Target, x: jax.Array, rate: jax.Array) -> Defense:
+    def features(x: jax.Array) -> Any:
+        return target.predict(x).features
 
-        return soteria.soteria(features, x, rate)
-
-    return defend
+    return soteria.soteria(features, x, rate)
 
 
-def _dp_sgd(multiplier: float) -> Defend:
-    return lambda target, x: dp_sgd.dp_sgd(1.0, multiplier, x.shape[0])
+def _dp_sgd(target: Target, x: jax.Array, multiplier: jax.Array) -> Defense:
+    del target
+    return dp_sgd.dp_sgd(1.0, multiplier, x.shape[0])
 
 
 class Kind(NamedTuple):
@@ -61,16 +59,16 @@ class Kind(NamedTuple):
     Attributes:
       unit: what the strength is; empty where there is none.
       strengths: from weak to strong.
-      defend: the defense of a strength.
+      defend: `(target, x, strength) -> Defense`, compiled once for all strengths.
     """
 
     unit: str
     strengths: tuple[float, ...]
-    defend: Callable[[float], Defend]
+    defend: Defend
 
 
 KINDS: dict[str, Kind] = {
-    "none": Kind("", (0.0,), lambda _: undefended),
+    "none": Kind("", (0.0,), undefended),
     "gaussian": Kind("deviation", (1e-4, 1e-3, 1e-2, 1e-1), _for_all(noise.gaussian)),
     "laplace": Kind("scale", (1e-4, 1e-3, 1e-2, 1e-1), _for_all(noise.laplace)),
     "clip_examples": Kind("norm", (1.0, 0.1), _for_all(clipping.clip_examples)),
@@ -129,7 +127,7 @@ def figure(run: Run, sizes: Sizes) -> Part:
     bare = part.add_baselines(run.key, victims, "defenses")
     baseline, _ = verdicts.compare(victims, bare["mean_image"])
     shown = {"true": victims.x, "mean image": bare["mean_image"]}
-    for name, defend in cells():
+    for name, strength, defend in cells():
         for adversary, distance in ADVERSARIES.items():
             setting = Setting(
                 f"defenses/{name}-{adversary}",
@@ -139,6 +137,7 @@ def figure(run: Run, sizes: Sizes) -> Part:
                 ),
                 target,
                 defend=defend,
+                strength=strength,
             )
             found = run.recover(victims, setting)
             part.add(victims, setting, found, baseline)
@@ -150,6 +149,7 @@ def figure(run: Run, sizes: Sizes) -> Part:
             target,
             task,
             defend,
+            strength,
             rate=sizes.learning_rate,
             batch_size=sizes.batch_size,
             steps=sizes.training,
@@ -169,10 +169,10 @@ def figure(run: Run, sizes: Sizes) -> Part:
     return part
 
 
-def cells() -> list[tuple[str, Defend]]:
+def cells() -> list[tuple[str, float, Defend]]:
     """Every defense at every strength, by the name of its cell."""
     return [
-        (cell(name, strength), kind.defend(strength))
+        (cell(name, strength), strength, kind.defend)
         for name, kind in KINDS.items()
         for strength in kind.strengths
     ]

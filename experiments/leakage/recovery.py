@@ -5,6 +5,7 @@ victims that is killed loses the chunk at hand, and resumes to the same bits.
 """
 
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -24,15 +25,15 @@ from mijax.federation import Recipe
 from mijax.knowledge import SharedUpdate
 
 Attack = Callable[[Array, SharedUpdate, Any], Reconstruction]
-Defend = Callable[[Target, Array], Defense]
+Defend = Callable[[Target, Array, Array], Defense]
 Change = Callable[[Any], Any]
 
 _PROGRAMS: dict[Any, Any] = {}  # Compiled once for all cells that differ in numbers.
 
 
-def undefended(target: Target, x: Array) -> Defense:
+def undefended(target: Target, x: Array, strength: Array) -> Defense:
     """Shares everything."""
-    del target, x
+    del target, x, strength
     return Defense()
 
 
@@ -46,7 +47,8 @@ class Setting:
       config: its hyper-parameters.
       target: the model that the server sent.
       recipe: how clients train.
-      defend: `(target, a client's x [B, *shape]) -> Defense`.
+      defend: `(target, a client's x [B, *shape], strength) -> Defense`.
+      strength: of the defense.
       auxiliary: further fields of the knowledge that are no victim's.
       similar: `(clients, rows) -> images [V, B, *shape]` that the adversary has of
         each one's class, or starts from as if it did; None for none.
@@ -59,6 +61,7 @@ class Setting:
     target: Target
     recipe: Recipe = Recipe()
     defend: Defend = undefended
+    strength: float = 0.0
     auxiliary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     similar: Callable[[Clients, np.ndarray], Array] | None = None
     labels_known: bool = False
@@ -124,14 +127,21 @@ def recover(
     }
 
 
+@functools.partial(jax.jit, static_argnames="defend")
 def shared_updates(
-    keys: Array, recipe: Recipe, target: Target, x: Array, labels: Array, defend: Defend
+    keys: Array,
+    recipe: Recipe,
+    target: Target,
+    x: Array,
+    labels: Array,
+    strength: Array,
+    defend: Defend,
 ) -> federation.Update:
     """What V clients share, one after the other, each with a key of its own."""
 
     def one(client: tuple[Array, Array, Array]) -> federation.Update:
         key, x, labels = client
-        defense = defend(target, x)
+        defense = defend(target, x, strength)
         update = federation.share(
             key,
             recipe,
@@ -155,8 +165,14 @@ def _attack(
 ) -> dict[str, Any]:
     x, labels = jnp.asarray(clients.x[rows]), jnp.asarray(clients.labels[rows])
     share_keys, attack_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    update = jax.jit(shared_updates, static_argnums=(5,))(
-        share_keys, setting.recipe, setting.target, x, labels, setting.defend
+    update = shared_updates(
+        share_keys,
+        setting.recipe,
+        setting.target,
+        x,
+        labels,
+        jnp.float32(setting.strength),
+        setting.defend,
     )
     knowledge = SharedUpdate(
         setting.target,

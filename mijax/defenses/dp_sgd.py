@@ -23,7 +23,10 @@ from mijax.defenses.noise import gaussian
 
 
 def dp_sgd(
-    norm: float, noise_multiplier: float, batch_size: int, seed: int | Array = 0
+    norm: float | Array,
+    noise_multiplier: float | Array,
+    batch_size: int,
+    seed: int | Array = 0,
 ) -> Defense:
     """Clips each example's gradient, and adds noise to the sum of the batch.
 

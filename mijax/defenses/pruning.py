@@ -20,10 +20,11 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from mijax.core import known
 from mijax.defenses import Defense
 
 
-def prune(rate: float) -> Defense:
+def prune(rate: float | Array) -> Defense:
     """Sets the smallest `rate` of all numbers of the update to zero.
 
     Of D numbers exactly `D - floor(rate * D)` are kept, the first of equal ones.
@@ -40,7 +41,7 @@ def prune(rate: float) -> Defense:
     return _stateless(keep)
 
 
-def prune_layers(rate: float) -> Defense:
+def prune_layers(rate: float | Array) -> Defense:
     """Sets the smallest `rate` of each leaf of the update to zero.
 
     Raises:
@@ -67,16 +68,19 @@ def threshold(magnitude: float | Array) -> Defense:
     return _stateless(keep)
 
 
-def _largest(x: Array, rate: float) -> Array:
-    kept = x.size - int(rate * x.size)
-    _, places = jax.lax.top_k(jnp.abs(x), kept)
-    return jnp.zeros_like(x).at[places].set(x[places])
+def _largest(x: Array, rate: float | Array) -> Array:
+    exact = isinstance(rate, float | int)  # An array's product is rounded to float32.
+    dropped = int(rate * x.size) if exact else jnp.floor(rate * x.size)
+    largest_first = jnp.argsort(-jnp.abs(x), stable=True)
+    kept = jnp.arange(x.size) < x.size - dropped
+    return jnp.where(jnp.zeros(x.size, bool).at[largest_first].set(kept), x, 0)
 
 
 def _stateless(keep: Any) -> Defense:
     return Defense(update=optax.stateless(lambda updates, params: keep(updates)))
 
 
-def _check(rate: float) -> None:
-    if not 0 <= rate <= 1:
+def _check(rate: float | Array) -> None:
+    value = known(jnp.asarray(rate))
+    if value is not None and not 0 <= value <= 1:
         raise ValueError(f"The pruning rate is {rate}: it must lie in [0, 1].")

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from mijax.core import known
 from mijax.defenses import Defense
 from mijax.defenses.noise import randomized
 
@@ -32,7 +33,7 @@ def sign() -> Defense:
     )
 
 
-def stochastic(levels: int, seed: int | Array = 0) -> Defense:
+def stochastic(levels: int | Array, seed: int | Array = 0) -> Defense:
     """Rounds each number up or down to a level, at random, right on average.
 
     Args:
@@ -44,7 +45,8 @@ def stochastic(levels: int, seed: int | Array = 0) -> Defense:
     Raises:
       ValueError: if `levels` is not positive.
     """
-    if levels < 1:
+    value = known(jnp.asarray(levels))
+    if value is not None and not value >= 1:
         raise ValueError(f"levels is {levels}: it must be 1 or more.")
 
     def quantize(uniform: Array, leaf: Array) -> Array:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from mijax.core import known
 from mijax.defenses import Defense
 
 _CHUNK = 32  # features that are differentiated at a time; changes no result
@@ -30,7 +31,10 @@ _OFFSET = 0.1  # the authors'
 
 
 def soteria(
-    features: Callable[[Array], Array], x: Array, rate: float, layer: str = "logits"
+    features: Callable[[Array], Array],
+    x: Array,
+    rate: float | Array,
+    layer: str = "logits",
 ) -> Defense:
     """Zeroes the rows of `rate` of all features in the kernel gradient of a layer.
 
@@ -64,12 +68,13 @@ def soteria(
     return Defense(update=optax.stateless(hide))
 
 
-def mask(features: Callable[[Array], Array], x: Array, rate: float) -> Array:
+def mask(features: Callable[[Array], Array], x: Array, rate: float | Array) -> Array:
     """Returns which features are shared: `[F]` of 0 and 1, `floor(rate * F)` zeros.
 
     Arguments are those of `soteria`.
     """
-    if not 0 <= rate <= 1:
+    value = known(jnp.asarray(rate))
+    if value is not None and not 0 <= value <= 1:
         raise ValueError(f"Soteria's rate is {rate}: it must lie in [0, 1].")
     values = features(x)  # [B, F]
     number = values.shape[1]
@@ -81,4 +86,5 @@ def mask(features: Callable[[Array], Array], x: Array, rate: float) -> Array:
     slopes = jax.lax.map(sensitivity, jnp.arange(number), batch_size=_CHUNK).T
     scores = jnp.mean(slopes / (jnp.abs(values) + _OFFSET), 0)
     order = jnp.argsort(scores)
-    return jnp.ones(number).at[order[: int(rate * number)]].set(0.0)
+    hidden = jnp.arange(number) < jnp.floor(rate * number)
+    return jnp.zeros(number).at[order].set(jnp.where(hidden, 0.0, 1.0))

@@ -16,18 +16,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 from absl import flags
 from jax import Array
 from sklearn.tree import DecisionTreeClassifier
 
-from benchmarks import timing
+from benchmarks import peers, timing
 from experiments import flags as common
 from mijax.attacks import map_inference, tree_inversion
 from mijax.core import AffineFirst, Inference, Target
 from mijax.knowledge import Candidates, Oracle, PartialRecord, normal
 from mijax.models import linear, trees
 from mijax.models.mlp import MLP
+
+torch = peers.required("torch", "pip install torch")
 
 _RECORDS = flags.DEFINE_integer("records", 5700, "How many records.", lower_bound=1)
 _CANDIDATES = flags.DEFINE_integer(
@@ -60,7 +61,7 @@ def targets(width: int, hidden: tuple[int, ...]) -> dict[str, tuple[Target, Any]
     """A linear regression and a network, each also in PyTorch."""
     module = MLP(1, hidden, jax.nn.relu)
     variables = module.init(jax.random.key(0), jnp.zeros((1, width)))
-    layers = variables["params"]
+    layers: Any = variables["params"]
     names = [f"hidden_{index}" for index in range(len(hidden))] + ["logits"]
     stack: list[Any] = []
     for name in names:
@@ -74,7 +75,7 @@ def targets(width: int, hidden: tuple[int, ...]) -> dict[str, tuple[Target, Any]
     }
 
 
-def _dense(kernel: Array, bias: Array) -> torch.nn.Linear:
+def _dense(kernel: Array, bias: Array) -> Any:
     layer = torch.nn.Linear(*kernel.shape)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(np.asarray(kernel).T))
@@ -160,20 +161,17 @@ def compare(name: str, target: Target, model: Any, problem: Problem, repeats: in
 
 def beside_art(records: int, repeats: int) -> list[dict[str, Any]]:
     """Times ART's white-box attack on a tree; no row where ART is not installed."""
-    try:
-        from art.attacks.inference.attribute_inference import (
-            AttributeInferenceWhiteBoxLifestyleDecisionTree as Peer,
-        )
-        from art.estimators.classification.scikitlearn import (
-            ScikitlearnDecisionTreeClassifier,
-        )
-    except ImportError:
+    attacks = peers.optional("art.attacks.inference.attribute_inference")
+    estimators = peers.optional("art.estimators.classification.scikitlearn")
+    if attacks is None or estimators is None:
         print("\nART is not installed: its tree attack is left out.")
         return []
     rng = np.random.default_rng(0)
     x = rng.integers(0, 4, (records, 6)).astype(np.float32)
     model = DecisionTreeClassifier(max_depth=8).fit(x, rng.integers(0, 3, records))
-    peer = Peer(ScikitlearnDecisionTreeClassifier(model), attack_feature=0)
+    peer = attacks.AttributeInferenceWhiteBoxLifestyleDecisionTree(
+        estimators.ScikitlearnDecisionTreeClassifier(model), attack_feature=0
+    )
     values, prior = [0.0, 1.0, 2.0, 3.0], [0.1, 0.2, 0.3, 0.4]
     knowledge = PartialRecord(
         Oracle.of(trees.from_sklearn(model)),
@@ -217,7 +215,7 @@ def memory(target: Target, width: int, field: Candidates) -> list[dict[str, Any]
     for records in (10**4, 10**5, 10**6):
         x = jax.ShapeDtypeStruct((records, width), jnp.float32)
         y = jax.ShapeDtypeStruct((records,), jnp.float32)
-        analysis = jax.jit(infer).lower(x, y).compile().memory_analysis()
+        analysis: Any = jax.jit(infer).lower(x, y).compile().memory_analysis()
         rows.append(
             {
                 "records": records,

@@ -65,15 +65,17 @@ def one_step(
     """The same step by itself, from latents and velocity to both and the losses."""
     config, optimizer = gmi.Config(), _optimizer()
 
-    def objective(key: None, z: Array) -> Array:
+    def objective(key: Array, z: Array) -> Array:
+        del key  # The objective is deterministic.
         x = prior.images(z)
         identity = config.identity_loss(target.predict(x), labels, None)
         return config.identity_weight * identity - prior.realism(x)
 
     z, velocity = latents
-    losses, gradient, _ = minimize.gradient_of(objective)(None, z, None)
+    losses, gradient, _ = minimize.gradient_of(objective)(jax.random.key(0), z, None)
     updates, velocity = optimizer.update(gradient, velocity)
-    z = jnp.clip(optax.apply_updates(z, updates), -config.clip, config.clip)
+    moved: Any = optax.apply_updates(z, updates)
+    z = jnp.clip(moved, -config.clip, config.clip)
     return (z, velocity), losses
 
 

@@ -143,7 +143,7 @@ def device() -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": cores(),
         "jax": jax.__version__,
-        "matmul_precision": jax.config.jax_default_matmul_precision,
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"],
         "peak": _PEAKS.get(kind),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
@@ -184,5 +184,5 @@ def checked_flags() -> tuple[list[int], int]:
 def write(results: Mapping[str, Any]) -> None:
     """Writes results as JSON to `--output`, if it is given."""
     if OUTPUT.value is not None:
-        text = json.dumps(device() | results, indent=2)
+        text = json.dumps({**device(), **results}, indent=2)
         pathlib.Path(OUTPUT.value).write_text(text + "\n")

@@ -4,23 +4,16 @@ Weights are frozen (`requires_grad_(False)`), so that PyTorch, like XLA, compute
 weight gradient. PyTorch is needed by the benchmarks alone and is not a dependency.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
+from benchmarks import peers
 from mijax.attacks import gmi
 
-try:
-    torch: Any = importlib.import_module("torch")
-except ModuleNotFoundError as error:
-    raise SystemExit(
-        "This benchmark compares with PyTorch, which is not installed: "
-        "pip install torch. (python -m benchmarks.convolution needs no PyTorch.)"
-    ) from error
-
+torch = peers.required("torch", "pip install torch")
 functional = torch.nn.functional
 
 Tensor = Any
@@ -98,7 +91,7 @@ def vgg16(network: Layers, x: Tensor) -> Tensor:
 
 
 def _residual(network: Layers, name: str, x: Tensor, stride: int) -> Tensor:
-    layer = {part: network.get(f"{name}/{part}") for part in _RESIDUAL}
+    layer: dict[str, Any] = {part: network.get(f"{name}/{part}") for part in _RESIDUAL}
     y = _normalize(layer["norm_0"], x)
     y = functional.prelu(_convolve(layer["conv_0"], y, 1, 1), layer["prelu"]["slope"])
     y = _normalize(layer["norm_1"], _convolve(layer["conv_1"], y, stride, 1))

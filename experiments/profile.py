@@ -37,9 +37,16 @@ import mijax.priors
 from experiments import figures, memory, report
 from experiments import flags as common
 from mijax import federation
-from mijax.attacks import gmi, inverting_gradients, mi_face
+from mijax.attacks import gmi, inverting_gradients, map_inference, mi_face
 from mijax.core import Target
-from mijax.knowledge import SharedUpdate, WhiteBox
+from mijax.knowledge import (
+    Candidates,
+    Oracle,
+    PartialRecord,
+    SharedUpdate,
+    WhiteBox,
+    normal,
+)
 from mijax.models.conv_net import ConvNet
 from mijax.models.face_evolve import FaceEvolve
 from mijax.models.mlp import MLP
@@ -137,20 +144,34 @@ def inverting_gradients_kernels(victims: int, steps: int) -> dict[str, Kernel]:
     }
 
 
+def map_inference_kernels(victims: int, steps: int) -> dict[str, Kernel]:
+    """MAP inference of a field of seven values, by an MLP of random weights.
+
+    A victim is a thousand records here: one is no work.
+    """
+    del steps  # It has no loop.
+    records = 1000 * victims
+    values, others = 7, 18
+    key = jax.random.key(0)
+    target = _target(MLP(1, widths=(128,)), (values + others,))
+    known = jax.random.normal(key, (records, values + others))
+    field = Candidates.of(np.arange(values), np.eye(values))
+    outcome = jax.random.normal(key, (records,))
+    error = normal(1.0)
+    knowledge = PartialRecord(Oracle.of(target), known, field, outcome, error)
+    return {
+        "attack": of_function(map_inference.attack, key, knowledge),
+        "target": of_function(Target.predict, target, known),
+    }
+
+
 KERNELS: dict[str, Callable[[int, int], dict[str, Kernel]]] = {
     "gmi": gmi_kernels,
     "inverting_gradients": inverting_gradients_kernels,
+    "map_inference": map_inference_kernels,
     "mi_face": mi_face_kernels,
 }
 """What is profiled: `(victims, steps) -> kernels`, the whole attack first."""
-
-_ATTACK = flags.DEFINE_enum("attack", "gmi", sorted(KERNELS), "What to profile.")
-_VICTIMS = flags.DEFINE_integer("victims", 16, "Attacked at a time.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 10, "Iterations of the attack.", lower_bound=2)
-_REPEATS = flags.DEFINE_integer("repeats", 7, "Times to run each.", lower_bound=2)
-_TRACE = flags.DEFINE_bool("trace", False, "Write a trace of one run of each kernel.")
-_HLO = flags.DEFINE_bool("hlo", False, "Write the optimized HLO of each kernel.")
-_WORKDIR = flags.DEFINE_string("workdir", "runs/profile", "Where results land.")
 
 
 def compiled(kernel: Kernel) -> tuple[jax.stages.Compiled, float]:
@@ -266,20 +287,21 @@ def keep_compiled(folder: pathlib.Path) -> None:
 
 def main() -> None:
     """Profiles the kernels of `--attack`."""
-    workdir = report.prepare_workdir(_WORKDIR.value, free_mib=256)
+    given = flags.FLAGS
+    workdir = report.prepare_workdir(given.workdir, free_mib=256)
     keep_compiled(workdir / "compiled")
-    kernels = KERNELS[_ATTACK.value](_VICTIMS.value, _STEPS.value)
-    before = ceilings(_REPEATS.value)
-    measured = {name: measure(k, _REPEATS.value) for name, k in kernels.items()}
+    kernels = KERNELS[given.attack](given.victims, given.steps)
+    before = ceilings(given.repeats)
+    measured = {name: measure(k, given.repeats) for name, k in kernels.items()}
     # Of both measurements the better: other work on the machine can only slow it.
-    limits = Ceilings(*map(max, before, ceilings(_REPEATS.value)))
+    limits = Ceilings(*map(max, before, ceilings(given.repeats)))
     rows = {
         name: measures | rates(measures, limits) for name, measures in measured.items()
     }
     about = {
-        "attack": _ATTACK.value,
-        "victims": _VICTIMS.value,
-        "steps": _STEPS.value,
+        "attack": given.attack,
+        "victims": given.victims,
+        "steps": given.steps,
         "device": report.device(),
         "commit": report.commit(),
         "versions": report.versions(),
@@ -288,15 +310,15 @@ def main() -> None:
     }
     for name, kernel in kernels.items():
         program, _ = compiled(kernel)
-        if _HLO.value:
+        if given.hlo:
             (workdir / "hlo").mkdir(exist_ok=True)
             (workdir / "hlo" / f"{name}.txt").write_text(program.as_text() or "")
-        if _TRACE.value:
+        if given.trace:
             arguments = jax.device_put(kernel.arguments)
             with jax.profiler.trace(str(workdir / "trace" / name)):
                 jax.block_until_ready(program(*arguments))
     head = (
-        f"{_ATTACK.value}, {_VICTIMS.value} victims, {_STEPS.value} steps, "
+        f"{given.attack}, {given.victims} victims, {given.steps} steps, "
         f"{about['device']}: matrix product {limits.flops / 1e9:.4g} GFLOP/s, "
         f"copy {limits.bandwidth / 1e9:.3g} GB/s"
     )
@@ -319,4 +341,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_enum("attack", "gmi", sorted(KERNELS), "What to profile.")
+    flags.DEFINE_integer("victims", 16, "Attacked at a time.", lower_bound=1)
+    flags.DEFINE_integer("steps", 10, "Iterations of the attack.", lower_bound=2)
+    flags.DEFINE_integer("repeats", 7, "Times to run each.", lower_bound=2)
+    flags.DEFINE_bool("trace", False, "Write a trace of one run of each kernel.")
+    flags.DEFINE_bool("hlo", False, "Write the optimized HLO of each kernel.")
+    flags.DEFINE_string("workdir", "runs/profile", "Where results land.")
     common.run(main)

@@ -8,6 +8,7 @@ that are numbers in one compiled program; or with `{"error"}`.
 """
 
 import importlib
+import importlib.util
 import json
 import sys
 from typing import Any
@@ -56,10 +57,17 @@ def _typed(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def entry(module: str) -> str:
+    """The module that `python -m` runs: of a package, its `__main__`."""
+    found = importlib.util.find_spec(module)
+    package = found is not None and found.submodule_search_locations is not None
+    return f"{module}.__main__" if package else module
+
+
 def answer(module: str, elements: list[dict[str, Any]]) -> dict[str, Any]:
     """Imports the experiment and parses every run's flags."""
     try:
-        importlib.import_module(module)
+        importlib.import_module(entry(module))
     except ModuleNotFoundError as error:
         return {"error": f"there is no experiment {module} ({error})."}
     values = flags.FLAGS

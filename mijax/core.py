@@ -504,13 +504,14 @@ def infer(
     # Values lead, so that sums over few of them vectorize over victims. Without the
     # barrier XLA puts them last again, which takes twice as long on CPU.
     joint = jax.lax.optimization_barrier(log_joint.T)
-    joint = jnp.where(jnp.isfinite(jnp.max(joint, 0, keepdims=True)), joint, prior)
-    likeliest = joint == jnp.max(joint, 0, keepdims=True)
+    best = jnp.max(joint, 0, keepdims=True)
+    prior = prior - jnp.max(prior, 0, keepdims=True)
+    joint = jnp.where(jnp.isfinite(best), joint - best, prior)  # The likeliest has 0.
     rank = 1.0 if key is None else jax.random.uniform(key, joint.shape, minval=0.5)
-    least = jnp.finfo(joint.dtype).min
+    total = jnp.log(jnp.sum(jnp.exp(joint), 0, keepdims=True))
     return Inference(
-        guess=jnp.argmax(likeliest * rank, 0).astype(jnp.int32),
-        log_posterior=jnp.maximum(jax.nn.log_softmax(joint, 0), least).T,
+        guess=jnp.argmax((joint == 0) * rank, 0).astype(jnp.int32),
+        log_posterior=jnp.maximum(joint - total, jnp.finfo(joint.dtype).min).T,
         queries=jnp.asarray(queries, jnp.int32),
     )
 

@@ -10,7 +10,6 @@ box .12 above the mode, precision .80) and others not; one of depth 4 gives nobo
 Priority at the bottom halves the gap of depth 12 for at most 2 points of accuracy.
 """
 
-import dataclasses
 import pathlib
 from typing import NamedTuple
 
@@ -21,8 +20,8 @@ from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier
 
 from experiments import figures, report
+from experiments.attribute_inference import padding, verdicts
 from experiments.attribute_inference import setting as settings
-from experiments.attribute_inference import verdicts
 from experiments.attribute_inference.setting import Setting
 from experiments.attribute_inference.verdicts import Page, Published
 from mijax.attacks import tree_inversion
@@ -80,7 +79,10 @@ def measure(table: tables.Table, seed: int) -> dict[str, np.ndarray]:
     x, y = np.asarray(setting.train.x), np.asarray(setting.train.outcome)
     for depth in DEPTHS:
         model = DecisionTreeClassifier(max_depth=depth, random_state=seed).fit(x, y)
-        grown = padded(trees.from_sklearn(model), trees.paths(model))
+        grown = Grown(
+            padding.target(trees.from_sklearn(model)),
+            padding.paths(trees.paths(model)),
+        )
         found |= attacks(table, setting, grown, f"depth_{depth}")
     if table.name != "Fair's affairs":
         return found
@@ -97,29 +99,10 @@ def measure(table: tables.Table, seed: int) -> dict[str, np.ndarray]:
         for weight in MID_WEIGHTS
     }
     for name, cart in defended.items():
-        grown = padded(cart.target, cart.paths)
+        grown = Grown(padding.target(cart.target), padding.paths(cart.paths))
         found |= attacks(table, setting, grown, name, ROWS[:1])
         found[f"{name}.information"] = np.asarray(information(cart.paths))
     return found
-
-
-def padded(target: Target, paths: Paths) -> Grown:
-    """Fills trees up to a power of two of nodes, so that few programs are compiled."""
-    tree = target.params
-    depth = 1 << max(tree.depth - 1, 1).bit_length()
-    room = (1 << max(tree.feature.shape[1], 512).bit_length()) - tree.feature.shape[1]
-    grown = jax.tree.map(
-        lambda a: jnp.pad(a, [(0, 0), (0, room)] + [(0, 0)] * (a.ndim - 2)), tree
-    )
-    target = dataclasses.replace(target, params=dataclasses.replace(grown, depth=depth))
-    room = (1 << max(len(paths.low), 256).bit_length()) - len(paths.low)
-    outside = ((0, room), (0, 0))
-    nobody = Paths(
-        jnp.pad(paths.low, outside, constant_values=jnp.inf),
-        jnp.pad(paths.high, outside, constant_values=-jnp.inf),
-        jnp.pad(paths.counts, outside),
-    )
-    return Grown(target, nobody)
 
 
 def attacks(

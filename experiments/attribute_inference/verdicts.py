@@ -136,7 +136,7 @@ def over_seeds(
         line = report.Metric(*intervals.mean(values), paper=paper)
     if baseline is None:
         return line
-    without = float(np.mean(baseline))
+    without = float(np.asarray(baseline, np.float64).mean())
     leakage = None
     if perfect is not None and perfect != without:
         leakage = (line.value - without) / (perfect - without)

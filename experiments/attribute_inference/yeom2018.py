@@ -16,8 +16,8 @@ import numpy as np
 from sklearn.tree import DecisionTreeRegressor
 
 from experiments import figures, report
+from experiments.attribute_inference import padding, verdicts
 from experiments.attribute_inference import setting as settings
-from experiments.attribute_inference import verdicts
 from experiments.attribute_inference.verdicts import Page
 from mijax.attacks import attribute_advantage, map_inference
 from mijax.data import tables
@@ -29,6 +29,8 @@ DEPTHS = (1, 2, 4, 6, 8, 12, 16, 20)
 FIELDS = "vkorc1", "cyp2c9"
 RESOLUTION = 0.02  # of the standardized dose, the least deviation of its errors
 ATTACKS = "map", "reduction"
+_MAP, _REDUCTION = jax.jit(map_inference.attack), jax.jit(attribute_advantage.attack)
+_PREDICT = jax.jit(lambda target, x: target.predict(x).logits[:, 0])
 
 
 def load(name: str, data_dir: str | None) -> tables.Table:
@@ -56,13 +58,11 @@ def measure(table: tables.Table, seed: int) -> dict[str, np.ndarray]:
         for depth in DEPTHS:
             tree = DecisionTreeRegressor(max_depth=depth, random_state=seed)
             fitted = tree.fit(np.asarray(x), np.asarray(y))
-            targets[f"depth_{depth}"] = trees.from_sklearn(fitted)
+            targets[f"depth_{depth}"] = padding.target(trees.from_sklearn(fitted))
         each = settings.without_target(setting)
         for name, target in targets.items():
             errors = {
-                side: np.asarray(
-                    victims.outcome - target.predict(victims.x).logits[:, 0]
-                )
+                side: np.asarray(victims.outcome - _PREDICT(target, victims.x))
                 for side, victims in setting.sides.items()
             }
             training, population = (
@@ -73,9 +73,9 @@ def measure(table: tables.Table, seed: int) -> dict[str, np.ndarray]:
             for side in settings.SIDES:
                 known = setting.knowledge(target, side, error=normal(training))
                 key = jax.random.key(0)  # Both attacks are deterministic.
-                inferred = jax.jit(map_inference.attack)(key, known)
+                inferred = _MAP(key, known)
                 each |= settings.inferred(side, f"map-{name}", inferred)
-                inferred = jax.jit(attribute_advantage.attack)(key, known, config)
+                inferred = _REDUCTION(key, known, config)
                 each |= settings.inferred(side, f"reduction-{name}", inferred)
             found[f"{name}.deviations"] = np.array([training, population])
             accepted = [np.abs(errors[side]) <= training for side in settings.SIDES]

@@ -255,7 +255,7 @@ class PartialRecord:
         self.check_shapes()
         victims, (size, _) = self.record.shape[0], self.candidates.encodings.shape
         spent = self.spent + jnp.int32(victims * size)
-        records = afforded(self.budget, spent, self.known)
+        records = afforded(self.budget, spent, jnp.asarray(self.record))
         prior = jax.nn.log_softmax(self.candidates.log_prior)
         shared = prior.ndim == 1
 

@@ -1,0 +1,133 @@
+"""The experiments of attribute inference: baselines that cannot flatter, and a run."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments.attribute_inference import setting as settings
+from experiments.attribute_inference import verdicts, zhao2021
+from mijax.attacks import map_inference
+from mijax.data import tables
+from mijax.knowledge import normal
+from mijax.models import linear
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def table():
+    """`known` betrays `secret` in three of four; `coin` betrays nothing."""
+    rng = np.random.default_rng(0)
+    secret = rng.integers(0, 2, 800)
+    columns = {
+        "known": np.where(rng.random(800) < 0.75, secret, 1 - secret),
+        "coin": rng.normal(size=800),
+        "secret": np.array(["no", "yes"])[secret],
+        "y": 2.0 * secret + rng.normal(0, 0.5, 800),
+    }
+    return tables.from_columns("planted", columns, sensitive=["secret"], target="y")
+
+
+@pytest.fixture(scope="module")
+def setting(table):
+    return settings.make(table, "secret", 0, lambda t: t.outcome.astype(np.float32))
+
+
+def accuracy(beliefs, truth):
+    return np.mean(beliefs.argmax(1) == truth)
+
+
+def test_imputations_are_no_better_on_members_than_on_others(setting):
+    for victims in (setting.train, setting.test):
+        assert accuracy(victims.imputed, victims.truth) == pytest.approx(0.75, abs=0.06)
+        assert accuracy(victims.informed, victims.truth) > 0.93
+        np.testing.assert_allclose(victims.imputed.sum(1), 1, atol=1e-6)
+    assert len(np.intersect1d(setting.train.record, setting.test.record)) == 0
+    best = settings.ideal(setting.test, setting.encoder, "secret")
+    assert np.mean(best == setting.test.truth) == 1
+
+
+def test_lines_stand_beside_their_baseline(setting):
+    target = linear.target(linear.ridge(setting.train.x, setting.train.outcome))
+    found = settings.without_target(setting)
+    for side in settings.SIDES:
+        known = setting.knowledge(target, side, error=normal(0.5))
+        found |= settings.inferred(
+            side, "map", map_inference.attack(settings.key(0, "x"), known)
+        )
+    assert verdicts.rows(found, "test") == [
+        "mode",
+        "imputation",
+        "imputation_with_outcome",
+        "map",
+    ]
+    lines = verdicts.lines([found, found], "planted", "test", "map", value=1)
+    line = lines["attribute_accuracy/planted"]
+    assert line.value > 0.93 > 0.8 > line.baseline
+    assert line.leakage == pytest.approx(
+        (line.value - line.baseline) / (1 - line.baseline)
+    )
+    # Two seeds that attack the same records know no more than one.
+    (alone,) = [verdicts.lines([found], "planted", "test", "map", value=1)]
+    assert line.high - line.low == pytest.approx(
+        alone["attribute_accuracy/planted"].high
+        - alone["attribute_accuracy/planted"].low,
+        abs=0.01,
+    )
+    assert set(lines) == {
+        f"attribute_{name}/planted"
+        for name in ("accuracy", "auc", "gmean", "mcc", "precision", "recall")
+    }
+    assert "beats imputation" in verdicts.beats([found], "map", "test", "map")
+    assert "does not beat" in verdicts.beats([found], "mode", "test", "mode")
+
+
+def test_seeds_and_keys_differ():
+    assert set(settings.seeds(0, 5)).isdisjoint(settings.seeds(1, 5))
+    keys = [settings.key(0, name) for name in ("a", "b")] + [settings.key(1, "a")]
+    assert len({str(key) for key in keys}) == 3
+
+
+def run(workdir, *flags):
+    command = [sys.executable, "-m", "experiments.attribute_inference"]
+    command += [f"--workdir={workdir}", "--paper=zhao2021", *flags]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ
+    )
+
+
+def test_a_page_holds_every_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(zhao2021, "STEPS", {"purchases": 50})
+    monkeypatch.setattr(zhao2021, "DISTANCES", (1, 100))
+    monkeypatch.setattr(zhao2021, "BITS", {2: 1})
+    people = {"purchases": zhao2021.load("purchases", None)}
+    found = {"purchases": [zhao2021.measure(people["purchases"], seed=0)]}
+    page = zhao2021.page(people, found, tmp_path)
+    assert page.n == 2 * zhao2021.VICTIMS / 2
+    assert page.metrics["membership_auc/purchases-distance_100"].value > 0.9
+    assert page.metrics["attribute_accuracy/purchases-bits_2-others"].n == 400
+    assert all(pathlib.Path(picture.path).is_file() for picture in page.pictures)
+    assert "does not beat" in page.caveats[0]
+
+
+@pytest.mark.slow
+def test_a_paper_is_redrawn_and_not_twice(tmp_path):
+    flags = "--dataset=purchases", "--num_seeds=1"
+    done = run(tmp_path / "run", *flags)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    near = metrics["membership_auc/purchases-distance_1"]["value"]
+    far = metrics["membership_auc/purchases-distance_20"]["value"]
+    assert near <= 0.6 and far >= 0.9
+    figures = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert figures == {"purchases_membership.png", "purchases_exact.png"}
+    again = run(tmp_path / "run", *flags)
+    assert again.returncode == 0 and "seed 0:" not in again.stdout
+    refused = run(tmp_path / "run", "--dataset=iwpc")
+    assert refused.returncode == 2
+    assert "error:" in refused.stderr.strip().splitlines()[-1]

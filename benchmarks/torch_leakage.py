@@ -118,14 +118,14 @@ def inverting_gradients(
     optimizer = torch.optim.Adam([x], lr=rate)
     milestones = [steps * eighths // 8 for eighths in (3, 5, 7)]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
-    length = sum((o**2).sum() for o in observed).sqrt()
+    length = torch.stack([(o**2).sum() for o in observed]).sum().sqrt()
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
         loss = functional.cross_entropy(logits(x), labels)
         found = gradient(loss, parameters, create_graph=True)
         product = sum((f * o).sum() for f, o in zip(found, observed, strict=True))
-        norm = sum((f**2).sum() for f in found).sqrt()
+        norm = torch.stack([(f**2).sum() for f in found]).sum().sqrt()
         variation = (x[:, :, 1:] - x[:, :, :-1]).abs().mean()
         variation = variation + (x[:, :, :, 1:] - x[:, :, :, :-1]).abs().mean()
         total = 1 - product / (norm * length) + tv_weight * variation

@@ -134,7 +134,7 @@ class Estimator:
                     f"it has {', '.join(columns)}."
                 )
             try:
-                import pandas
+                pandas: Any = importlib.import_module("pandas")
             except ImportError as error:
                 raise ValueError(
                     "The model was fitted to a data frame: pip install pandas."

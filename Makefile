@@ -12,13 +12,14 @@ series := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2]
 demo_ready := $(VENV)/demo-$(series)
 test_ready := $(VENV)/test-$(series)
 
-.PHONY: help demo test lint setup methods lock clean
+.PHONY: help demo test slurm lint setup methods lock clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
 help:
 	@echo "make demo     recover faces from a classifier; FLAGS='--seed=1' to change it"
 	@echo "make test     formatting, types and all tests; JOBS=4 for more processes"
+	@echo "make slurm    the tests on a Slurm of one node: root, after .ci/slurm installed it"
 	@echo "make lint     formatting and types alone"
 	@echo "make setup    the environment alone, in $(VENV)"
 	@echo "make methods  bring the table of methods in README.md up to date"
@@ -30,6 +31,9 @@ demo: $(demo_ready)
 
 test: lint
 	$(python) -m pytest --numprocesses=$(JOBS) $(FLAGS)
+
+slurm: $(test_ready)
+	$(python) -m pytest -m slurm tests/slurm_test.py $(FLAGS)
 
 lint: $(test_ready)
 	$(python) -m ruff check .

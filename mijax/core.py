@@ -496,16 +496,15 @@ def infer(
     Args:
       log_joint: of each value and what was observed, `[V, S]`, up to a constant for
         each victim. Where no value is possible, the posterior is the prior.
-      log_prior: `[V, S]` or `[S]`.
+      log_prior: `[V, S]` or `[1, S]`.
       queries: how many were asked.
       key: breaks ties at random; without one the first of them wins.
     """
-    prior = jnp.broadcast_to(log_prior, log_joint.shape).T
     # Values lead, so that sums over few of them vectorize over victims. Without the
     # barrier XLA puts them last again, which takes twice as long on CPU.
     joint = jax.lax.optimization_barrier(log_joint.T)
     best = jnp.max(joint, 0, keepdims=True)
-    prior = prior - jnp.max(prior, 0, keepdims=True)
+    prior = log_prior.T - jnp.max(log_prior.T, 0, keepdims=True)
     joint = jnp.where(jnp.isfinite(best), joint - best, prior)  # The likeliest has 0.
     rank = 1.0 if key is None else jax.random.uniform(key, joint.shape, minval=0.5)
     total = jnp.log(jnp.sum(jnp.exp(joint), 0, keepdims=True))

@@ -70,7 +70,7 @@ def test_finds_the_memory_of_a_model_that_remembers(people):
         assert lines[f"attribute_gain/smokes-{row}-members"].low > 0.1
         assert abs(lines[f"attribute_gain/smokes-{row}-others"].value) < 0.12
         assert lines[f"advantage/smokes-{row}"].low > 0.05
-        assert "is memory of members" in " ".join(auditing.verdict(lines, "smokes"))
+        assert ": memory of members" in " ".join(auditing.verdict(lines, "smokes"))
     groups = auditing.by_group(table, setting, found, "smokes", ["sex"])
     assert [row[0] for row in groups.rows] == ["sex: f", "sex: m"]
     assert sum(row[1] for row in groups.rows) == ROWS // 2

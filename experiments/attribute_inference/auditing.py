@@ -30,6 +30,8 @@ Predict = Callable[[Columns], Any]
 
 ATTACKS = "map", "map_confidence", "csmia"
 SIDES = {"train": "members", "test": "others"}
+# What the model has to beat, and how lines beside it are marked.
+WITHOUT = {"imputation": "", "imputation_with_outcome": "-knowing_outcome"}
 _LEAST = 20  # rows of a group, below which nothing is said of it
 _MEMBER = {
     "1": True,
@@ -302,8 +304,10 @@ def judge(found: Mapping[str, np.ndarray], field: str) -> dict[str, report.Metri
                 auc = attributes.macro_auc(found[f"{side}.{row}.beliefs"], truth)
                 lines[f"attribute_auc/{field}-{row}-{people}"] = report.Metric(auc)
         for row in attacks:
-            line = intervals.mean(gains(found, side, row))
-            lines[f"attribute_gain/{field}-{row}-{people}"] = report.Metric(*line)
+            for without, suffix in WITHOUT.items():
+                line = intervals.mean(gains(found, side, row, without))
+                name = f"attribute_gain/{field}-{row}-{people}{suffix}"
+                lines[name] = report.Metric(*line, baseline=0.0)
     for row in attacks:
         line = intervals.difference(
             gains(found, "train", row), gains(found, "test", row)
@@ -313,27 +317,29 @@ def judge(found: Mapping[str, np.ndarray], field: str) -> dict[str, report.Metri
 
 
 def verdict(lines: Mapping[str, report.Metric], field: str) -> list[str]:
-    """One sentence an attack: does the model add anything, and of whom?"""
+    """What each attack adds to each adversary without the model, and of whom."""
     sentences = []
     for row in ATTACKS:
         if f"advantage/{field}-{row}" not in lines:
             continue
-        parts = []
-        for people in SIDES.values():
-            line = lines[f"attribute_gain/{field}-{row}-{people}"]
-            low, high = line.low or 0.0, line.high or 0.0
-            what = (
-                "adds" if low > 0 else "takes from it" if high < 0 else "adds nothing"
-            )
-            parts.append(
-                f"{people}: {what}, {line.value:+.3f} [{low:+.3f}, {high:+.3f}]"
-            )
+        for without, suffix in WITHOUT.items():
+            parts = []
+            for people in SIDES.values():
+                line = lines[f"attribute_gain/{field}-{row}-{people}{suffix}"]
+                low, high = line.low or 0.0, line.high or 0.0
+                verb = "adds" if low > 0 else "is worse" if high < 0 else "adds nothing"
+                ends = f"{line.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+                parts.append(f"{people}: {verb}, {ends}")
+            sentence = f"{field}, {row}, beside {without}".replace("_", " ")
+            sentences.append(f"{sentence}: {'; '.join(parts)}.")
+        gain = lines[f"attribute_gain/{field}-{row}-members"]
         more = lines[f"advantage/{field}-{row}"]
         low, high = more.low or 0.0, more.high or 0.0
-        memory = "is memory of members" if low > 0 else "shows no memory of members"
+        remembered = low > 0 and (gain.low or 0.0) > 0
         sentences.append(
-            f"{field}, {row.replace('_', ' ')}, to imputation: {'; '.join(parts)}; the "
-            f"difference, {more.value:+.3f} [{low:+.3f}, {high:+.3f}], {memory}."
+            f"{field}, {row.replace('_', ' ')}, of members more than of others: "
+            f"{more.value:+.3f} [{low:+.3f}, {high:+.3f}]: "
+            f"{'memory of members' if remembered else 'no memory of members shown'}."
         )
     return sentences
 

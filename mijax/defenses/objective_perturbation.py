@@ -3,8 +3,9 @@
 Chaudhuri, Monteleoni, Sarwate (2011), in the form of Kifer, Smith, Thakurta (2012),
 which holds for the squared error if the weights are kept in a ball.
 
-Guarantees epsilon-differential privacy of a record, pure, for this one release, if the
-ranges are public and the minimum is exact. It costs what the random term pulls and what
+Guarantees epsilon-differential privacy of a record (added or removed), pure, for this
+one release, if the ranges are public and the minimum is exact; half of epsilon pays for
+the gradient, half for the curvature. It costs what the random term pulls and what
 the ball cuts off.
 """
 

@@ -233,10 +233,9 @@ class PartialRecord:
 
     @property
     def log_prior(self) -> Array:
-        """Of the sensitive values, normalized, `[V, S]`."""
+        """Of the sensitive values, normalized, `[V, S]`, or `[1, S]` of all records."""
         prior = jax.nn.log_softmax(jnp.atleast_2d(self.candidates.log_prior))
-        prior = jax.vmap(self.candidates.marginal)(prior)
-        return jnp.broadcast_to(prior, (self.record.shape[0], self.num_values))
+        return jax.vmap(self.candidates.marginal)(prior)
 
     def query(self, read: Callable[[Asked], T]) -> tuple[T, "PartialRecord"]:
         """Asks about every completion of every record, in bounded memory.

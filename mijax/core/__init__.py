@@ -1,0 +1,30 @@
+"""The vocabulary that everything else is written in: pytrees, targets, results.
+
+Letters: B batch, V victims, R restarts, K classes, F features; images are
+`[H, W, C]` in [0, 1]. Of records: D columns, S values of the sensitive field.
+"""
+
+from mijax.core.auxiliary import Glimpse, Paths, Prior
+from mijax.core.networks import AffineFirst, Network, Prediction
+from mijax.core.pytrees import in_chunks, known, pytree, static
+from mijax.core.results import Inference, Reconstruction, choose, infer
+from mijax.core.target import Target, split_columns
+
+__all__ = [
+    "AffineFirst",
+    "Glimpse",
+    "Inference",
+    "Network",
+    "Paths",
+    "Prediction",
+    "Prior",
+    "Reconstruction",
+    "Target",
+    "choose",
+    "in_chunks",
+    "infer",
+    "known",
+    "pytree",
+    "split_columns",
+    "static",
+]

@@ -1,0 +1,91 @@
+"""What an adversary may hold beside the model: a prior, a glimpse, a tree's paths."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+from jax import Array
+
+from mijax.core.networks import Linen
+from mijax.core.pytrees import pytree, static
+
+
+@pytree
+class Prior:
+    """A generator of images from public data, and the critic it was trained with.
+
+    Attributes:
+      generator: the parameters of `generate`.
+      critic: the parameters of `criticize`.
+      generate: `(generator, z [B, Z]) -> images [B, H, W, C]`.
+      criticize: `(critic, images) -> [B]`, higher where more like public data.
+      latent_size: Z.
+      shape: of one image.
+    """
+
+    generator: Any
+    critic: Any
+    generate: Callable[[Any, Array], Any] = static()
+    criticize: Callable[[Any, Array], Any] = static()
+    latent_size: int = static()
+    shape: tuple[int, ...] = static()
+
+    @classmethod
+    def from_linen(
+        cls,
+        generator: linen.Module,
+        generator_variables: Any,
+        critic: linen.Module,
+        critic_variables: Any,
+        latent_size: int,
+    ) -> "Prior":
+        """Makes a prior of two Linen modules and their variables."""
+        z = jax.ShapeDtypeStruct((2, latent_size), jnp.float32)
+        images = jax.eval_shape(Linen(generator), generator_variables, z)
+        return cls(
+            generator_variables,
+            critic_variables,
+            Linen(generator),
+            Linen(critic),
+            latent_size,
+            images.shape[1:],
+        )
+
+    def images(self, z: Array) -> Array:
+        """Generates `[B, H, W, C]` from latents `[B, Z]`."""
+        return self.generate(self.generator, z)
+
+    def realism(self, x: Array) -> Array:
+        """Returns the critic's score of images, `[B]`."""
+        return self.criticize(self.critic, x)
+
+
+@pytree
+class Glimpse:
+    """What is seen of a victim's private image: blurred, or a part of it.
+
+    Attributes:
+      image: what is seen, `[V, H, W, C]`.
+      see: `images [B, H, W, C] -> what would be seen of them`; a pytree, such as a
+        `jax.tree_util.Partial` of a function and its mask.
+    """
+
+    image: Array
+    see: Callable[[Array], Array]
+
+
+@pytree
+class Paths:
+    """A decision tree as its paths, each a box, and who took them in training.
+
+    Attributes:
+      low: a record takes a path where `low < x <= high` in every column, `[P, D]`.
+      high: `[P, D]`.
+      counts: training examples that took each path, by class, `[P, K]`.
+    """
+
+    low: Array
+    high: Array
+    counts: Array

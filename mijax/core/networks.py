@@ -1,0 +1,186 @@
+"""Networks: models as pure functions that know what of them is trained."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen, nnx, traverse_util
+from jax import Array
+
+
+class Prediction(NamedTuple):
+    """What a classifier says of a batch.
+
+    Attributes:
+      logits: unnormalized log-probabilities, `[B, K]`.
+      features: the penultimate layer, which `logits` are affine in, `[B, F]`; None
+        where the model does not tell.
+    """
+
+    logits: Array
+    features: Array | None = None
+
+
+class Network:
+    """A model as a pure function that also knows which of its parameters are trained.
+
+    `Target.from_function` takes one, or any plain function. Instances must be hashable,
+    and equal where they compute the same.
+    """
+
+    def __call__(self, params: Any, x: Array) -> Any:
+        """Returns logits `[B, K]` or a `Prediction`, as the model is deployed."""
+        raise NotImplementedError
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """Splits parameters into those that are trained, and the rest."""
+        return params, None
+
+    def join(self, trained: Any, rest: Any) -> Any:
+        """Undoes `split`."""
+        del rest
+        return trained
+
+    def running(self, params: Any) -> Any:
+        """Returns the running statistics of batch normalization, or None."""
+        del params
+        return None
+
+    def observe(self, params: Any, x: Array, train: bool) -> tuple[Any, Any]:
+        """Predicts, and tells each normalized layer's statistics of this batch.
+
+        Args:
+          params: all parameters.
+          x: `[B, *shape]`.
+          train: whether the layers normalize by the batch, or as they are deployed.
+
+        Returns:
+          What `__call__` returns, and a tree as `running`'s: means and variances.
+        """
+        if train:
+            raise ValueError(
+                "This model has no training mode: make its Target with from_linen, "
+                "from_nnx or a mijax.core.Network, or train with running statistics."
+            )
+        return self(params, x), None
+
+
+@dataclasses.dataclass(frozen=True)
+class Function(Network):
+    """A plain function, all of whose parameters are trained."""
+
+    function: Callable[[Any, Array], Any]
+
+    def __call__(self, params: Any, x: Array) -> Any:
+        """Returns what the model says of `x`, `[B, *shape]`."""
+        return self.function(params, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Linen(Network):
+    """Calls a Linen module; equal modules are one static function to `jit`."""
+
+    module: linen.Module
+    method: str = "__call__"
+
+    def __call__(self, params: Any, x: Array) -> Any:
+        """Returns what the model says of `x`, `[B, *shape]`."""
+        return self.module.apply(params, x, method=self.method)
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """Parts what is trained from the rest."""
+        rest = {name: tree for name, tree in params.items() if name != "params"}
+        return params["params"], rest
+
+    def join(self, trained: Any, rest: Any) -> Any:
+        """Undoes `split`."""
+        return {"params": trained, **rest}
+
+    def running(self, params: Any) -> Any:
+        """Returns batch normalization's running statistics, or None."""
+        return params.get("batch_stats")
+
+    def observe(self, params: Any, x: Array, train: bool) -> tuple[Any, Any]:
+        """Predicts, and tells this batch's statistics."""
+        seen: dict[tuple[str, ...], Array] = {}
+
+        def watch(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+            layer = context.module
+            if isinstance(layer, linen.BatchNorm) and context.method_name == "__call__":
+                inputs = arguments[0]
+                axes = tuple(range(inputs.ndim - 1))
+                seen[(*layer.path, "mean")] = jnp.mean(inputs, axes)
+                seen[(*layer.path, "var")] = jnp.var(inputs, axes)
+            return call(*arguments, **options)
+
+        with linen.intercept_methods(watch):
+            if train:
+                output, _ = self.module.apply(
+                    params, x, train=True, mutable=["batch_stats"]
+                )
+            else:
+                output = self.module.apply(params, x)
+        return output, traverse_util.unflatten_dict(seen) if seen else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Nnx(Network):
+    """Calls an NNX module that was split into its graph and its state."""
+
+    graph: nnx.GraphDef
+
+    def __call__(self, params: Any, x: Array) -> Any:
+        """Returns what the model says of `x`, `[B, *shape]`."""
+        return nnx.merge(self.graph, params)(x)
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """Parts what is trained from the rest."""
+        trained, rest = nnx.split_state(params, nnx.Param, ...)
+        return trained, rest
+
+    def join(self, trained: Any, rest: Any) -> Any:
+        """Undoes `split`."""
+        return nnx.merge_state(trained, rest)
+
+    def running(self, params: Any) -> Any:
+        """Returns batch normalization's running statistics, or None."""
+        statistics, _ = nnx.split_state(params, nnx.BatchStat, ...)
+        return statistics if jax.tree.leaves(statistics) else None
+
+    def observe(self, params: Any, x: Array, train: bool) -> tuple[Any, Any]:
+        """Predicts, and tells this batch's statistics."""
+        module = nnx.merge(self.graph, params, copy=True)
+        module.train()
+        for _, layer in nnx.iter_modules(module):
+            if isinstance(layer, nnx.BatchNorm):
+                layer.momentum = 0.0  # So that what is kept is this batch's.
+        output = module(x)
+        statistics = self.running(nnx.state(module))
+        return output if train else self(params, x), statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class AffineFirst:
+    """A model whose first layer is affine, for `Target.from_function`.
+
+    Many records that differ in a few columns then share that layer's work: see
+    `Target.complete`. Equal ones are one static function to `jit`.
+
+    Attributes:
+      first: `(params, x [B, *shape]) -> h [B, F]`, affine in `x`.
+      rest: `(params, h [B, F]) -> logits [B, K]` or a `Prediction`.
+    """
+
+    first: Callable[[Any, Array], Array]
+    rest: Callable[[Any, Array], Any]
+
+    @classmethod
+    def from_linen(cls, module: linen.Module) -> "AffineFirst":
+        """Makes one of a Linen module's methods `first` and `rest`, as `MLP` has."""
+        return cls(Linen(module, "first"), Linen(module, "rest"))
+
+    def __call__(self, params: Any, x: Array) -> Any:
+        """Returns what the model says of `x`, `[B, *shape]`."""
+        return self.rest(params, self.first(params, x))

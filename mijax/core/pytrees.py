@@ -1,0 +1,57 @@
+"""Pytrees: dataclasses whose numbers are leaves, and whose structure is static."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+T = TypeVar("T")
+
+
+def static(**options: Any) -> Any:
+    """Declares a field of a `pytree` that is structure (a function, a size)."""
+    return dataclasses.field(metadata={"static": True}, **options)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
+def pytree(cls: type[T]) -> type[T]:
+    """Makes a frozen dataclass whose fields are leaves, but for the `static` ones."""
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+def known(value: Any) -> np.ndarray | None:
+    """Returns the numbers of an array, or None inside a trace, where there are none."""
+    if not isinstance(value, np.ndarray | np.generic | jax.Array):
+        return None
+    if isinstance(value, Tracer):
+        return None
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return None
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+        return None  # Other hosts hold the rest.
+    return jax.device_get(value)
+
+
+def in_chunks(function: Callable[[Any], T], rows: Any, size: int) -> T:
+    """Maps a function of many rows over all of them, `size` at a time.
+
+    Args:
+      function: from a tree of rows, leaves `[B, ...]`, to another.
+      rows: leaves `[N, ...]`.
+      size: how many at a time; the last ones may be fewer.
+    """
+    number = jax.tree.leaves(rows)[0].shape[0]
+    if number <= size:
+        return function(rows)
+    whole = number // size * size
+    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), rows)
+    found = jax.lax.map(function, chunks)
+    found = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+    if whole == number:
+        return found
+    rest = function(jax.tree.map(lambda x: x[whole:], rows))
+    return jax.tree.map(lambda *x: jnp.concatenate(x), found, rest)

@@ -1,14 +1,13 @@
 """An experiment that trains a small target and inverts it, to be run in packs."""
 
 import json
-import pathlib
 
 import jax
 import numpy as np
 import optax
 from absl import flags
 
-from experiments import compute, stages, training
+from experiments import compute, report, stages, training
 from experiments import flags as common
 from mijax import fit
 from mijax.attacks import mi_face
@@ -22,8 +21,7 @@ flags.DEFINE_float("fails_above", 1e9, "A learning rate above this fails.")
 
 
 def main():
-    workdir = pathlib.Path(flags.FLAGS.workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = report.prepare_workdir(flags.FLAGS.workdir)
     stages.claim(workdir, common.given(), flags.FLAGS.resume)
     config = CONFIG(mi_face.Config(steps=30))
     if config.learning_rate > flags.FLAGS.fails_above:

@@ -59,6 +59,25 @@ def test_the_black_box_audit_runs_and_finds_each_digit(capsys):
     assert (answers.argmax(1) == range(10)).all()
 
 
+def test_the_audit_of_a_client_runs_and_recovers_its_label(capsys):
+    class Linear(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(10)(x.reshape(len(x), -1))
+
+    model = Linear()
+    images = jax.random.uniform(jax.random.key(0), (8, 1, 32, 32, 1))
+    labels = jnp.arange(8)[:, None]
+    given = {
+        "model": model,
+        "variables": model.init(jax.random.key(1), images[0]),
+        "batches": (images, labels),
+    }
+    exec(_code("shared update").replace("steps=2_000", "steps=2"), given)
+    assert given["found"].x.shape == (8, 1, 32, 32, 1)
+    assert jnp.array_equal(given["found"].labels, labels)
+
+
 def test_the_page_is_finished_and_its_links_lead_somewhere():
     assert re.findall(r"<<.*?>>", PAGE) == []
     links = re.findall(r"\]\((?!https:)([^)]+)\)", PAGE)

@@ -128,6 +128,7 @@ def figure(run: Run, sizes: Sizes) -> Part:
     bare = part.add_baselines(run.key, victims, "defenses")
     baseline, _ = verdicts.compare(victims, bare["mean_image"])
     shown = {"true": victims.x, "mean image": bare["mean_image"]}
+    middle = {cell(n, k.strengths[len(k.strengths) // 2]) for n, k in KINDS.items()}
     for name, strength, defend in cells():
         for adversary, distance in ADVERSARIES.items():
             setting = Setting(
@@ -142,7 +143,8 @@ def figure(run: Run, sizes: Sizes) -> Part:
             )
             found = run.recover(victims, setting)
             part.add(victims, setting, found, baseline)
-            shown[f"{name}, {adversary}"] = found["x"]
+            if name in middle:
+                shown[f"{name}, {adversary}"] = found["x"]
         hits = defended_task.accuracy(
             run.workdir,
             f"defenses/{name}-task",
@@ -263,7 +265,10 @@ def draw(run: Run, victims: Clients, part: Part, shown: dict) -> list[report.Pic
     path = run.path("defenses_faces")
     rows = [(name.replace("_", " "), x[first, 0]) for name, x in shown.items()]
     figures.image_grid(rows, path, tile=64)
-    caption = f"The first {len(rows[0][1])} victims of {victims.title}, none chosen."
+    caption = (
+        f"The first {len(rows[0][1])} victims of {victims.title}, none chosen, through "
+        "each defense at its middle strength."
+    )
     return [*pictures, report.Picture(path, caption)]
 
 

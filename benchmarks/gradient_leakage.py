@@ -44,7 +44,7 @@ _STEPS = flags.DEFINE_integer(
     "lbfgs_steps", 3, "Steps of DLG, each of up to 20 iterations.", lower_bound=1
 )
 _ADAM_STEPS = flags.DEFINE_integer(
-    "adam_steps", 3, "Iterations of Inverting Gradients.", lower_bound=1
+    "adam_steps", 8, "Iterations of Inverting Gradients: 8 or more.", lower_bound=8
 )
 _WIDTH = flags.DEFINE_integer("width", 64, "Of the ConvNet.", lower_bound=1)
 _CHUNK = flags.DEFINE_integer(

@@ -5,8 +5,8 @@ model inversion attribute inference attacks on classification models, USENIX Sec
 2022: CSMIA and LOMIA beside Fredrikson's attack, on the GSS and FiveThirtyEight.
 
 Expected: on a tree of full depth every attack finds more of members than of others, and
-Fredrikson's beats an imputation that knows the outcome; on a network, which overfits
-less, none does.
+Fredrikson's beats an imputation that knows the outcome; on a network of the GSS or of
+`fair`, which overfits less, none does.
 """
 
 import pathlib

@@ -112,9 +112,11 @@ def client_update(
         gradients of single examples, leaves `[B, ...]`, before their mean.
 
     Raises:
-      ValueError: if `local_batch` does not divide B, or if the recipe asks for a
-        training mode that the target has not.
+      ValueError: if `local_batch` does not divide B, if the recipe asks for a training
+        mode that the target has not, or if it lets examples past `example_gradient`.
     """
+    if example_gradient is not None:
+        _refuse_ways_past(recipe)
     if recipe.local_steps == 0:
         return _gradient(recipe, target, x, labels, example_gradient)
     size = recipe.local_batch or x.shape[0]
@@ -132,7 +134,7 @@ def client_update(
             target.with_trained(weights),
             x[t % batches],
             labels[t % batches],
-            example_gradient,
+            None,
         )
         weights = jax.tree.map(
             lambda w, g: w - recipe.learning_rate * g, weights, gradient
@@ -160,17 +162,32 @@ def _gradient(
     slope = jax.grad(mean_loss, has_aux=True)
     if example_gradient is None:
         return Update(*slope(target.trained, x, labels))
-    if recipe.train:
-        raise ValueError(
-            "A defense of single examples' gradients needs examples that do not mix: "
-            "set the recipe's train=False, for running statistics."
-        )
     _, statistics = mean_loss(target.trained, x, labels)
     singles, _ = jax.vmap(slope, (None, 0, 0))(
         target.trained, x[:, None], labels[:, None]
     )
     means = jax.tree.map(lambda leaf: jnp.mean(leaf, 0), example_gradient(singles))
     return Update(means, statistics)
+
+
+def _refuse_ways_past(recipe: Recipe) -> None:
+    """Refuses what a defense of single examples' gradients would not guard."""
+    if recipe.train:
+        raise ValueError(
+            "A defense of single examples' gradients needs examples that do not mix: "
+            "set the recipe's train=False, for running statistics."
+        )
+    if recipe.local_steps:
+        raise ValueError(
+            "A defense of single examples' gradients guards one gradient, not what "
+            f"local_steps={recipe.local_steps} make of them: set local_steps=0, or "
+            "defend the update."
+        )
+    if recipe.share_statistics:
+        raise ValueError(
+            "Shared statistics pass by a defense of single examples' gradients: set "
+            "share_statistics=False."
+        )
 
 
 def share(

@@ -55,6 +55,12 @@ def in_chunks(attack: Attack, size: int) -> Attack:
         raise ValueError(f"The chunk's size is {size}: it must be 1 or more.")
 
     def chunked(key: Array, knowledge: Any, config: Any) -> Reconstruction:
+        if not hasattr(knowledge, "VICTIMS"):
+            raise ValueError(
+                f"{type(knowledge).__name__} cannot be cut into chunks, as its queries "
+                "are counted in one run: give a WhiteBox or a SharedUpdate, or attack "
+                "fewer victims."
+            )
         number = knowledge.victims
         chunk = min(size, number)
         each = _each(key, knowledge, -(-number // chunk) * chunk)

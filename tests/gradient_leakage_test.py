@@ -290,6 +290,17 @@ class TestGgl:
         assert np.all(adapted < 5e-3)
         assert adapted.mean() < 0.2 * errors(run(ggl)(KEY, defended, unaware), x).mean()
 
+    @pytest.mark.parametrize("keep", [0.5, 0.1, 0.01])
+    def test_does_to_the_truth_what_its_defense_did(self, keep):
+        _, knowledge = self.world
+        observed = self.pruned(knowledge, keep).update
+        adapted = jax.vmap(ggl.as_observed)(knowledge.update, observed)
+        jax.tree.map(
+            lambda a, o: np.testing.assert_allclose(a, o, rtol=1e-5, atol=1e-8),
+            adapted,
+            observed,
+        )
+
     def test_another_gradient_is_not_found(self):
         x, knowledge = self.world
         swapped = jax.tree.map(lambda leaf: leaf[::-1], knowledge.update)

@@ -178,6 +178,12 @@ class TestClipping:
         shared = apply(clipping.clip_update(1e3), UPDATE)
         np.testing.assert_array_equal(flat(shared), flat(UPDATE))
 
+    def test_an_update_that_is_not_finite_is_none(self):
+        broken = jax.tree.map(
+            lambda leaf: leaf.at[(0,) * leaf.ndim].set(jnp.inf), UPDATE
+        )
+        assert not np.any(flat(apply(clipping.clip_update(1.0), broken)))
+
     def test_no_example_is_longer_whatever_it_holds(self):
         rows = [0.1, 1.0, 1e4, 1e30, jnp.inf, jnp.nan, 0.0]
         gradients = {
@@ -275,11 +281,38 @@ class TestDPSGD:
     def test_one_example_changes_the_sum_by_at_most_the_norm(self):
         clip = dp_sgd.dp_sgd(self.NORM, 1.0, 8).example_gradient
         batch = self.adversarial()
-        whole = clip(batch)["a"].sum(0)
+        whole = 8 * clip(batch)["a"].mean(0)
         for i in range(8):
             others = {"a": jnp.delete(batch["a"], i, axis=0)}
-            change = np.linalg.norm(whole - clip(others)["a"].sum(0))
+            change = np.linalg.norm(whole - 8 * clip(others)["a"].mean(0))
             assert change <= self.NORM * (1 + 1e-5)
+
+    @pytest.mark.parametrize("number", [1, 5])
+    def test_divides_by_the_expected_size_whatever_came(self, number):
+        clip = dp_sgd.dp_sgd(self.NORM, 1.0, 100).example_gradient
+        ones = {"a": jnp.ones((number, 4))}  # of length 2, so that all are clipped
+        length = np.linalg.norm(clip(ones)["a"].mean(0))
+        np.testing.assert_allclose(length, number * self.NORM / 100, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"local_steps": 2}, "local_steps=2"),
+            ({"share_statistics": True}, "share_statistics=False"),
+            ({"train": True}, "train=False"),
+        ],
+    )
+    def test_what_would_pass_by_it_is_refused(self, target, batch, changes, message):
+        defense = dp_sgd.dp_sgd(1.0, 1.0, 2)
+        with pytest.raises(ValueError, match=message):
+            federation.share(
+                jax.random.key(0),
+                federation.Recipe(**changes),
+                target,
+                *batch,
+                defense.example_gradient,
+                defense.update,
+            )
 
     @pytest.mark.parametrize("size", [1, 16])
     def test_noise_is_of_the_sum_before_it_is_divided(self, size):

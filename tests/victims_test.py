@@ -11,9 +11,9 @@ import pytest
 import tiny
 
 from mijax import federation, victims
-from mijax.attacks import inverting_gradients
+from mijax.attacks import inverting_gradients, mi_face
 from mijax.federation import Recipe
-from mijax.knowledge import SharedUpdate
+from mijax.knowledge import Scores, SharedUpdate
 
 KEY = jax.random.key(0)
 CONFIG = inverting_gradients.Config(steps=2, restarts=2)
@@ -66,6 +66,12 @@ def test_keys_do_not_depend_on_their_number():
     assert victims.keys_of(many, 5) is many
     with pytest.raises(ValueError, match=r"\(5,\) keys for 2 victims"):
         victims.keys_of(many, 2)
+
+
+def test_a_black_box_is_not_cut():
+    box = Scores.of(tiny.target(), jnp.array([0, 1]))
+    with pytest.raises(ValueError, match="Scores cannot be cut into chunks"):
+        victims.in_chunks(mi_face.attack, 1)(KEY, box, mi_face.Config(steps=1))
 
 
 def test_a_chunk_of_none_is_refused():

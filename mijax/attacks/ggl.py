@@ -37,9 +37,10 @@ from mijax.victims import keys_of
 
 def as_observed(update: Any, observed: Any) -> Any:
     """Does to a guess's update what a defense seems to have done to that observed."""
-    shrink = gradient_distance.length(observed) / gradient_distance.length(update)
-    scale = jnp.minimum(1.0, shrink)
-    return jax.tree.map(lambda u, o: jnp.where(o == 0, 0, scale * u), update, observed)
+    kept = jax.tree.map(lambda u, o: jnp.where(o == 0, 0, u), update, observed)
+    length = gradient_distance.length(kept)
+    shrink = gradient_distance.length(observed) / jnp.where(length > 0, length, 1)
+    return jax.tree.map(lambda leaf: jnp.minimum(1.0, shrink) * leaf, kept)
 
 
 def as_computed(update: Any, observed: Any) -> Any:

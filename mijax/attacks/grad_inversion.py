@@ -15,7 +15,11 @@ Departures from the paper:
 - the consensus is the mean of the restarts: they are not registered to it by RANSAC;
 - pixels are in [0, 1] and kept there; the rate is 0.1 in units of their deviation of
   about 1/4;
-- a restart returns its best iterate by its own loss, not its last.
+- a restart returns its best iterate by its own loss, not its last;
+- the weights are near the authors' in number, but the terms are not normalized as
+  theirs: the distance of gradients is a plain sum of squares, total variation a mean
+  over pixels, the norm over the whole batch, and the first normalized layer counts as
+  much as any other, not ten times.
 
 References:
   Yin et al. See through gradients: image batch recovery via GradInversion. CVPR 2021.
@@ -43,7 +47,7 @@ from mijax.victims import keys_of
 
 @pytree
 class Config:
-    """Hyper-parameters; the weights are the authors'.
+    """Hyper-parameters; see the departures for the weights.
 
     Attributes:
       steps: iterations; 20,000 in the paper.

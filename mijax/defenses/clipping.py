@@ -10,6 +10,7 @@ References:
   perspective. NeurIPS 2017. arXiv:1712.07557.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -25,11 +26,14 @@ from mijax.defenses import Defense
 def clip_update(norm: float | Array) -> Defense:
     """Scales the update down to Euclidean length `norm`, over all leaves together.
 
+    An update that is not finite counts as one of zero.
+
     Raises:
       ValueError: if `norm` is not positive.
     """
     _check(norm)
-    return Defense(update=optax.clip_by_global_norm(norm))
+    clip = functools.partial(_clip, jnp.asarray(norm, jnp.float32))
+    return Defense(update=optax.stateless(lambda update, params: clip(update)))
 
 
 def clip_examples(norm: float | Array) -> Defense:

@@ -15,7 +15,12 @@ References:
   distributions. PETS 2022. arXiv:2207.04380.
 """
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import Partial
 
 from mijax.defenses import Defense, chain
 from mijax.defenses.clipping import clip_examples
@@ -30,8 +35,10 @@ def dp_sgd(
 ) -> Defense:
     """Clips each example's gradient, and adds noise to the sum of the batch.
 
-    What is shared is the mean of the batch, so its noise is the sum's, divided by the
-    same number: `norm * noise_multiplier / batch_size`.
+    What is shared is that sum over `batch_size`, whatever the size of the batch at
+    hand, and so is its noise: `norm * noise_multiplier / batch_size`. It guards one
+    gradient: `federation.client_update` refuses it beside local steps and shared
+    statistics.
 
     Args:
       norm: the longest gradient of an example.
@@ -47,7 +54,14 @@ def dp_sgd(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: it must be 1 or more.")
     noise = gaussian(norm * noise_multiplier / batch_size, seed)
-    return chain(clip_examples(norm), noise)
+    expected = jnp.asarray(batch_size, jnp.float32)
+    whole = Defense(example_gradient=Partial(_over_expected_size, expected))
+    return chain(clip_examples(norm), whole, noise)
+
+
+def _over_expected_size(expected: Array, gradients: Any) -> Any:
+    """Makes the mean of a batch at hand the sum over the batch's expected size."""
+    return jax.tree.map(lambda leaf: leaf * (leaf.shape[0] / expected), gradients)
 
 
 def epsilon(

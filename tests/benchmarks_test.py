@@ -1,12 +1,16 @@
 """The joint table of benchmarks: every contender once, and what is missing is said."""
 
 import json
+import pathlib
 import subprocess
+import sys
 import types
 
 import pytest
 
 from benchmarks import peers, run
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def test_contenders_of_all_kinds_join_one_table():
@@ -38,6 +42,32 @@ def test_what_is_not_there_or_fails_is_said(tmp_path, monkeypatch):
     assert peers.optional("no_such_peer") is None
     with pytest.raises(SystemExit, match="not installed: pip install it"):
         peers.required("no_such_peer", "pip install it")
+
+
+def test_gradient_leakage_times_every_batch_that_is_asked_for():
+    code = """
+import sys, unittest.mock
+sys.modules["torch"] = unittest.mock.MagicMock(__version__="none")
+from benchmarks import gradient_leakage as own
+own.compare = lambda name, number, repeats: [{"row": f"{name} of {number}."}]
+own.common.run(own.main)
+"""
+
+    def rows(*given):
+        command = [sys.executable, "-c", code, *given]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [line.strip() for line in done.stdout.splitlines() if " of " in line]
+
+    assert rows("--attacks=inverting_gradients", "--batches=1,8") == [
+        "inverting_gradients of 1.",
+        "inverting_gradients of 8.",
+    ]
+    assert rows() == [
+        "dlg of 64.",
+        "inverting_gradients of 1.",
+        "inverting_gradients of 8.",
+    ]
 
 
 def test_the_command_writes_a_table_with_device_and_commit(tmp_path, monkeypatch):

@@ -13,12 +13,20 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from flax import linen as nn
 
 from experiments import progress
-from experiments.leakage import clients, defended_task, nulls, recovery, verdicts
-from mijax import data
+from experiments.leakage import (
+    clients,
+    defended_task,
+    nulls,
+    part,
+    recovery,
+    verdicts,
+)
+from mijax import data, federation
 from mijax.attacks import inverting_gradients
-from mijax.core import Reconstruction
+from mijax.core import Reconstruction, Target
 from mijax.data import Dataset
 from mijax.defenses import noise
 
@@ -39,6 +47,19 @@ def images(number=60):
 @pytest.fixture(scope="module")
 def victims():
     return clients.choose(images(), 5, 2, 0)
+
+
+class Normalized(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Dense(4)(x.reshape(len(x), -1))
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        return nn.Dense(tiny.CLASSES)(nn.sigmoid(x))
+
+
+def normalized():
+    variables = Normalized().init(jax.random.key(0), np.zeros((1, *tiny.SHAPE)))
+    return Target.from_linen(Normalized(), variables, tiny.SHAPE)
 
 
 def setting(name="cell", **changes):
@@ -137,12 +158,12 @@ class TestRecovery:
     def test_null_of_others_is_the_client_before(self, workdir, victims):
         swapped = dataclasses.replace(
             victims,
-            x=np.roll(victims.x, 1, 0),
-            labels=np.roll(victims.labels, 1, 0),
+            x=np.concatenate([victims.spare["x"], victims.x[:-1]]),
+            labels=np.concatenate([victims.spare["labels"], victims.labels[:-1]]),
         )
         found = [
             recovery.recover(
-                workdir, jax.random.key(0), who, setting(name), chunk=5, null=null
+                workdir, jax.random.key(0), who, setting(name), chunk=2, null=null
             )["x"]
             for name, who, null in [
                 ("null", victims, nulls.others),
@@ -150,6 +171,43 @@ class TestRecovery:
             ]
         ]
         np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+    @pytest.mark.parametrize("null", [nulls.others, nulls.zeros])
+    def test_in_a_null_case_nothing_is_the_victims(self, workdir, null):
+        lone, told = clients.choose(images(), 1, 2, 0), []
+
+        def attack(key, knowledge, config) -> Reconstruction:
+            shared = knowledge.update, knowledge.statistics
+            seen = knowledge.labels, knowledge.similar, *shared
+            jax.debug.callback(lambda *each: told.append(each), *seen)
+            return inverting_gradients.attack(key, knowledge, config)
+
+        def run(name, change, who):
+            cell = setting(
+                name,
+                attack=attack,
+                target=normalized(),
+                recipe=federation.Recipe(train=True, share_statistics=True),
+                similar=lambda who, rows: jax.numpy.asarray(who.similar[rows]),
+                labels_known=True,
+            )
+            key = jax.random.key(0)
+            recovery.recover(workdir, key, who, cell, chunk=1, null=change)
+            return told[-1]
+
+        labels, similar, *shared = run("null", null, lone)
+        np.testing.assert_array_equal(labels, lone.spare["labels"])
+        np.testing.assert_array_equal(similar, lone.spare["similar"])
+        assert not np.array_equal(lone.spare["x"], lone.x)
+        expected = run("spare", None, dataclasses.replace(lone, **lone.spare))[2:]
+        if null is nulls.zeros:
+            expected = jax.tree.map(np.zeros_like, expected)
+        assert len(jax.tree.leaves(shared[1])) == 2
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+            tuple(shared),
+            tuple(expected),
+        )
 
     def test_zeros_are_attacked_as_a_null_case(self, workdir, victims):
         found = recovery.recover(
@@ -191,6 +249,32 @@ class TestVerdicts:
         assert lines["success_rate/broken"].value == 0.8
         assert lines["success_rate/broken"].n == 10
         assert lines["mse/broken"].failed == 2
+
+    def test_labels_are_beside_a_balanced_guess(self, victims):
+        def baseline(labels, classes):
+            truth = dataclasses.replace(
+                victims, labels=np.array(labels), num_classes=classes
+            )
+            line = verdicts.label_lines(truth, truth.labels, "cell")
+            value = line["label_accuracy/cell"].baseline
+            assert value is not None
+            return value
+
+        # Of 0012, 1120 and 2201 all of the four are right, or three.
+        np.testing.assert_allclose(baseline([[0, 1, 2, 0]], 3), 10 / 12)
+        np.testing.assert_allclose(baseline([[4], [4]], 5), 1 / 5)
+        labels = np.random.default_rng(0).integers(0, 10, (500, 16))
+        assert 0.65 < baseline(labels, 10) < 0.75
+
+    def test_labels_that_were_told_are_not_scored(self, victims):
+        found = {"x": victims.x, "labels": victims.labels, "loss": np.zeros(5)}
+        found |= {"compile": 0.0, "run": 0.0}
+        baseline, _ = verdicts.compare(victims, victims.x)
+        whole = part.Part()
+        whole.add(victims, setting("told", labels_known=True), found, baseline)
+        whole.add(victims, setting("read"), found, baseline)
+        assert whole.value("label_accuracy/told") is None
+        assert whole.value("label_accuracy/read") == 1
 
     def test_steps_of_the_fall(self):
         trace = np.array([[8, 4, 2, 0.001, 0.0], [5, np.nan, 1, 1, 1], [3, 3, 3, 3, 3]])

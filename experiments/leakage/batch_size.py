@@ -237,8 +237,9 @@ def curves(run: Run, row: Row, part: Part) -> report.Picture:
 
 
 DIFFERENCES = (
-    "batch size: iDLG is told the labels of batches above 1, where its rule fails; "
-    "Inverting Gradients reads them from the last layer, with public images",
+    "batch size: iDLG is told the labels of batches above 1, where its rule fails, and "
+    "is not judged by them; Inverting Gradients reads them from the last layer, with "
+    "public images",
     "batch size: --preset=quick takes 15 steps of L-BFGS (up to 20 iterations each) "
     "and 300 of Adam where the papers take 300 and 24,000 with 8 restarts",
 )

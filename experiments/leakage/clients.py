@@ -4,6 +4,7 @@ Letters: V victims, B examples of each.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class Clients:
       public: images of nobody among the victims (for faces, of other people).
       num_classes: K.
       prior: the name of a shipped generator of such images, if there is one.
+      spare: `x`, `labels` and `similar` of one more client, `[1, B, ...]`, for nulls.
     """
 
     name: str
@@ -52,6 +54,16 @@ class Clients:
     public: np.ndarray
     num_classes: int
     prior: str | None
+    spare: Mapping[str, np.ndarray]
+
+    @property
+    def before(self) -> "Clients":
+        """The client before each one; before the first, the spare one."""
+        moved = {
+            name: np.concatenate([first, getattr(self, name)[:-1]])
+            for name, first in self.spare.items()
+        }
+        return dataclasses.replace(self, **moved)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,22 +108,30 @@ def choose(dataset: Dataset, victims: int, batch: int, seed: int) -> Clients:
     else:
         private = np.arange(len(dataset)) >= min(_PUBLIC, len(dataset) // 2)
     order = rng.permutation(np.flatnonzero(private))
-    if victims * batch > len(order):
+    used = (victims + 1) * batch
+    if used >= len(order):
         raise ValueError(
             f"{victims} victims of {batch} images are more than the {len(order)} "
-            f"private images of {dataset.name}: attack fewer."
+            f"private images of {dataset.name} allow beside a spare client and similar "
+            "images: attack fewer."
         )
-    rows, free = order[: victims * batch], order[victims * batch :]
+    rows, free = order[:used], order[used:]
+    chosen = {
+        "x": dataset.images[rows],
+        "labels": dataset.labels[rows],
+        "similar": _similar(dataset, rows, free),
+    }
+    chosen = {k: v.reshape(victims + 1, batch, *v.shape[1:]) for k, v in chosen.items()}
+    x, labels, similar = (each[:-1] for each in chosen.values())
     return Clients(
         dataset.name,
-        dataset.images[rows].reshape(victims, batch, *dataset.images.shape[1:]),
-        dataset.labels[rows].reshape(victims, batch),
-        _similar(dataset, rows, free).reshape(
-            victims, batch, *dataset.images.shape[1:]
-        ),
+        x,
+        labels,
+        similar,
         dataset.images[rng.permutation(np.flatnonzero(~private))[:_PUBLIC]],
         number,
         _PRIORS.get(dataset.name),
+        {name: each[-1:] for name, each in chosen.items()},
     )
 
 

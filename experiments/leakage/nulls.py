@@ -1,19 +1,28 @@
-"""Null cases: updates that say nothing of the victim, so that nothing can be found."""
+"""Null cases: knowledge that says nothing of the victim, so that nothing can be found.
 
-from typing import Any
+In each of them another client shares what is attacked (`Clients.before`), labels and
+statistics included, and the attack is judged by the victim as ever.
+"""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
-
-def others(update: Any) -> Any:
-    """Each adversary gets the update of the client before, and is judged as ever."""
-    return jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), update)
+from mijax.knowledge import SharedUpdate
 
 
-def zeros(update: Any) -> Any:
-    """Updates of nothing but zeros."""
-    return jax.tree.map(jnp.zeros_like, update)
+def others(knowledge: SharedUpdate) -> SharedUpdate:
+    """All that the other client shared."""
+    return knowledge
+
+
+def zeros(knowledge: SharedUpdate) -> SharedUpdate:
+    """Updates and statistics of nothing but zeros."""
+    update, statistics = jax.tree.map(
+        jnp.zeros_like, (knowledge.update, knowledge.statistics)
+    )
+    return dataclasses.replace(knowledge, update=update, statistics=statistics)
 
 
 CHANGES = {"none": None, "others": others, "zeros": zeros}

@@ -24,7 +24,7 @@ class Run:
       seed: chooses the victims.
       data_dir: folder of data files.
       chunk: victims in one program.
-      null: which of `nulls.CHANGES` the updates go through.
+      null: which of `nulls.CHANGES` the knowledge goes through.
       shown: victims in the figures, the first.
     """
 
@@ -71,10 +71,13 @@ class Part:
         baseline: verdicts.Values,
         paper: float | None = None,
     ) -> None:
-        """Takes a cell's results in: metrics, seconds, and victims that diverged."""
+        """Takes a cell's results in: metrics, seconds, and victims that diverged.
+
+        Labels that the adversary was told are not scored.
+        """
         name = setting.name
         self.metrics |= verdicts.lines(clients, found["x"], name, baseline, paper)
-        if "labels" in found:
+        if "labels" in found and not setting.labels_known:
             self.metrics |= verdicts.label_lines(clients, found["labels"], name)
         self.n += clients.labels.size
         for kind in self.seconds:

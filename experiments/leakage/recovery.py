@@ -26,7 +26,7 @@ from mijax.knowledge import SharedUpdate
 
 Attack = Callable[[Array, SharedUpdate, Any], Reconstruction]
 Defend = Callable[[Target, Array, Array], Defense]
-Change = Callable[[Any], Any]
+Change = Callable[[SharedUpdate], SharedUpdate]
 
 _PROGRAMS: dict[Any, Any] = {}  # Compiled once for all cells that differ in numbers.
 
@@ -84,13 +84,14 @@ def recover(
       clients: V of them.
       setting: what is shared, and the attack.
       chunk: victims in one program.
-      null: what becomes of the updates, leaves `[chunk, ...]`, in a null case.
+      null: in a null case, what becomes of the knowledge of the clients before.
 
     Returns:
       `x` `[V, B, *shape]`, `labels` `[V, B]`, `loss` `[V]`, `trace`
       `[V, R, steps + 1]`, and the seconds of `compile` and `run`.
     """
     number = len(clients.x)
+    sharing = clients if null is None else clients.before
     chunk = min(chunk, number)
     (workdir / "results" / setting.name).mkdir(parents=True, exist_ok=True)
     names = {start: f"{setting.name}/{start:06d}" for start in range(0, number, chunk)}
@@ -105,7 +106,7 @@ def recover(
 
     def compute(start: int) -> dict[str, Any]:
         rows = (start + np.arange(chunk)) % number  # The last chunk is filled up.
-        found = _attack(keys[rows], clients, rows, setting, null)
+        found = _attack(keys[rows], sharing, rows, setting, null)
         seconds = {"compile", "run"}
         return {k: v if k in seconds else v[: sizes[start]] for k, v in found.items()}
 
@@ -205,7 +206,7 @@ def _compiled(attack: Attack, null: Change | None, arguments: Any) -> tuple[Any,
 
     def run(key: Array, knowledge: SharedUpdate, config: Any) -> Reconstruction:
         if null is not None:
-            knowledge = dataclasses.replace(knowledge, update=null(knowledge.update))
+            knowledge = null(knowledge)
         if jax.device_count() > 1:
             spread = victims.across(attack, victims.over_devices())
             return spread(key, knowledge, config)

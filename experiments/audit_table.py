@@ -6,9 +6,11 @@ r"""Audit of a model of yours: what it tells of one person's missing field.
 For each sensitive field, and for the rows that the model was trained on and those that
 it was not: how often an adversary who knows everything else of a person, and the true
 outcome, names the value with the model, and how often without. The adversary without it
-imputes the field from the known ones, by a model of the same population; the one with
-it takes that imputation as its prior (MAP inference, Fredrikson et al. 2014). What
-counts is the difference, and that it is larger for members.
+imputes the field from the known ones and the outcome, by a model of the same
+population; the one with it takes an imputation from the known ones as its prior (MAP
+inference, Fredrikson et al. 2014). What counts is the difference, and that it is larger
+for members. An imputation that does not know the outcome has lines of its own: beside
+it, what the outcome says of the field is laid to the model.
 
 `--model=MODULE:FUNCTION` names `f(columns) -> predictions`: a dict of the table's
 columns, name to array, in; out come numbers of a numeric target, or for a categorical
@@ -94,9 +96,10 @@ def main() -> None:
         attacked=f"{_MODEL.value}, which predicts {table.target}. {table.report()} "
         f"{members.sum():,} rows are members, {(~members).sum():,} are not.",
         knowledge="The model as a black box, how well it does on members, and of each "
-        "person every other field and the true outcome. Imputation: the same without "
-        "the model and the outcome; with outcome: without the model alone.",
-        baseline="imputation from the known fields; it is also the attack's prior.",
+        "person every other field and the true outcome. Imputation with outcome: the "
+        "same without the model; imputation: without the outcome as well. The latter "
+        "is the attack's prior.",
+        baseline="imputation with outcome, which knows everything but the model.",
         flags=common.given(),
         seconds={"compile": 0.0, "run": time.monotonic() - start},
         n=len(table),
@@ -105,8 +108,8 @@ def main() -> None:
         pictures=[
             report.Picture(
                 path,
-                "What the model adds to an imputation of each field: accuracy with it "
-                "less accuracy without, 95 % intervals.",
+                "What the model adds to an imputation of each field that knows the "
+                "outcome: accuracy with it less accuracy without, 95 % intervals.",
             )
         ],
         caveats=[

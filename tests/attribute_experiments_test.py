@@ -73,18 +73,42 @@ def test_lines_stand_beside_their_baseline(setting):
         (line.value - line.baseline) / (1 - line.baseline)
     )
     # Two seeds that attack the same records know no more than one.
-    (alone,) = [verdicts.lines([found], "planted", "test", "map", value=1)]
-    assert line.high - line.low == pytest.approx(
-        alone["attribute_accuracy/planted"].high
-        - alone["attribute_accuracy/planted"].low,
-        abs=0.01,
-    )
+    alone = verdicts.lines([found], "planted", "test", "map", value=1)
+    for name in ("accuracy", "precision", "recall"):
+        twice, once = (x[f"attribute_{name}/planted"] for x in (lines, alone))
+        assert twice.n == 2 * once.n
+        assert twice.high - twice.low == pytest.approx(once.high - once.low, rel=0.03)
     assert set(lines) == {
         f"attribute_{name}/planted"
         for name in ("accuracy", "auc", "gmean", "mcc", "precision", "recall")
     }
     assert "beats imputation" in verdicts.beats([found], "map", "test", "map")
     assert "does not beat" in verdicts.beats([found], "mode", "test", "mode")
+
+
+def test_few_seeds_get_students_interval():
+    rng = np.random.default_rng(0)
+    lines = [verdicts.over_seeds(rng.normal(size=5)) for _ in range(400)]
+    covered = np.mean([line.low <= 0 <= line.high for line in lines])
+    assert covered == pytest.approx(0.95, abs=0.03)
+
+
+def test_a_gain_within_its_interval_beats_nothing():
+    truth = np.zeros(100, int)
+
+    def seed(hits):
+        guess = (np.arange(100) >= hits).astype(int)
+        record = np.arange(100)
+        return {
+            "test.truth": truth,
+            "test.record": record,
+            "test.map.guess": guess,
+            "test.imputation.guess": (record < 50).astype(int),
+        }
+
+    for seeds in ([seed(52)], [seed(52)] * 5):
+        assert "does not beat" in verdicts.beats(seeds, "map", "test", "map")
+    assert "attack beats" in verdicts.beats([seed(90)], "map", "test", "map")
 
 
 def test_seeds_and_keys_differ():

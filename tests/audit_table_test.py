@@ -67,9 +67,9 @@ def test_finds_the_memory_of_a_model_that_remembers(people):
 
     lines, table, setting, found = audited(path, predict)
     for row in ("map", "map_confidence", "csmia"):
-        assert lines[f"attribute_gain/smokes-{row}-members"].low > 0.1
+        assert lines[f"attribute_gain/smokes-{row}-members"].low > 0
         assert abs(lines[f"attribute_gain/smokes-{row}-others"].value) < 0.12
-        assert lines[f"advantage/smokes-{row}"].low > 0.05
+        assert lines[f"advantage/smokes-{row}"].low > 0
         assert ": memory of members" in " ".join(auditing.verdict(lines, "smokes"))
     groups = auditing.by_group(table, setting, found, "smokes", ["sex"])
     assert [row[0] for row in groups.rows] == ["sex: f", "sex: m"]
@@ -86,9 +86,33 @@ def test_finds_nothing_in_a_model_that_ignores_the_field(people):
     lines, *_ = audited(path, predict)
     for row in ("map", "map_confidence"):
         for side in ("members", "others"):
-            line = lines[f"attribute_gain/smokes-{row}-{side}"]
+            line = lines[f"attribute_gain/smokes-{row}-{side}-beside_imputation"]
             assert line.value == 0  # the prior comes back exactly
-    assert "adds nothing" in auditing.verdict(lines, "smokes")[0]
+            assert lines[f"attribute_gain/smokes-{row}-{side}"].low < 0
+    assert "adds nothing" in auditing.verdict(lines, "smokes")[1]
+
+
+def test_what_the_outcome_says_is_not_laid_to_the_model():
+    """Of members the outcome says all, and the attack no more; of others nothing."""
+    truth = np.tile([0, 1], 100)
+    blind, sure = np.zeros_like(truth), truth
+    found = {"train.truth": truth, "test.truth": truth}
+    for side, informed in (("train", sure), ("test", blind)):
+        for row, guess in (
+            ("mode", blind),
+            ("imputation", blind),
+            ("imputation_with_outcome", informed),
+            ("map", informed),
+        ):
+            found[f"{side}.{row}.guess"] = guess
+            found[f"{side}.{row}.beliefs"] = np.eye(2)[guess]
+    lines = auditing.judge(found, "smokes")
+    assert lines["attribute_gain/smokes-map-members"].value == 0
+    assert lines["attribute_gain/smokes-map-members-beside_imputation"].low > 0.4
+    assert lines["advantage/smokes-map"].value == 0
+    accuracy = lines["attribute_accuracy/smokes-map-others"]
+    assert accuracy.baseline == 0.5 and accuracy.leakage == 0
+    assert ": no memory of members" in auditing.verdict(lines, "smokes")[-1]
 
 
 def test_labels_and_numbers_are_answers_too(people):

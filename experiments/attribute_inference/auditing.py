@@ -1,4 +1,8 @@
-"""What a model of the user's adds to an imputation of a field: members against others.
+"""What a model of the user's adds to all else that is known of a field.
+
+The adversary with the model knows the true outcome, and so must the one without it:
+else what the outcome itself says of the field would be laid to the model. Members are
+set against others.
 
 `load` and `open_model` read the table and the model, `audit` attacks, `judge` and the
 others say what came of it.
@@ -30,8 +34,9 @@ Predict = Callable[[Columns], Any]
 
 ATTACKS = "map", "map_confidence", "csmia"
 SIDES = {"train": "members", "test": "others"}
-# What the model has to beat, and how lines beside it are marked.
-WITHOUT = {"imputation": "", "imputation_with_outcome": "-knowing_outcome"}
+BASELINE = "imputation_with_outcome"  # knows everything but the model
+# Adversaries without the model, and how lines beside them are marked.
+WITHOUT = {BASELINE: "", "imputation": "-beside_imputation"}
 _LEAST = 20  # rows of a group, below which nothing is said of it
 _MEMBER = {
     "1": True,
@@ -279,7 +284,7 @@ def errors(answers: np.ndarray, outcome: np.ndarray) -> dict[str, Any]:
 
 
 def gains(
-    found: Mapping[str, np.ndarray], side: str, row: str, without: str = "imputation"
+    found: Mapping[str, np.ndarray], side: str, row: str, without: str = BASELINE
 ) -> np.ndarray:
     """Right with the model less right without, of each row, `[V]` of -1, 0 and 1."""
     truth = found[f"{side}.truth"]
@@ -293,10 +298,10 @@ def judge(found: Mapping[str, np.ndarray], field: str) -> dict[str, report.Metri
     attacks = [row for row in ATTACKS if f"train.{row}.guess" in found]
     for side, people in SIDES.items():
         truth = found[f"{side}.truth"]
-        without = attributes.correct(found[f"{side}.imputation.guess"], truth)
-        for row in ("mode", "imputation", "imputation_with_outcome", *attacks):
+        without = attributes.correct(found[f"{side}.{BASELINE}.guess"], truth)
+        for row in ("mode", "imputation", BASELINE, *attacks):
             hits = attributes.correct(found[f"{side}.{row}.guess"], truth)
-            own = row == "imputation"
+            own = row == BASELINE
             lines[f"attribute_accuracy/{field}-{row}-{people}"] = report.metric(
                 hits, baseline=None if own else without, perfect=1.0
             )
@@ -360,7 +365,7 @@ def by_group(
     field: str,
     groups: Sequence[str],
 ) -> report.Table:
-    """What the model adds over imputation, group by group: disparate vulnerability."""
+    """What the model adds, group by group: disparate vulnerability."""
     row = "map_confidence" if "train.map_confidence.guess" in found else "map"
     rows: list[list[str | float | None]] = []
     for name in groups:
@@ -379,7 +384,7 @@ def by_group(
     heads = ["n", "accuracy", "gain", "low", "high"]
     columns = [f"{people}, {head}" for people in SIDES.values() for head in heads]
     return report.Table(
-        f"{field} by group: what the model adds to imputation "
+        f"{field} by group: what the model adds to imputation with outcome "
         f"({row.replace('_', ' ')}; nothing is said of groups below {_LEAST})",
         ["group", *columns],
         rows,
@@ -406,5 +411,5 @@ def draw(
         high=ends[:, 2],
         baseline=0.0,
         baseline_label="adds nothing",
-        xlabel="accuracy with the model less accuracy of imputation",
+        xlabel="accuracy with the model less accuracy of imputation with outcome",
     )

@@ -107,18 +107,18 @@ def lines(
                 paper=papers.get(stem),
             )
     if value is not None:
-        for stem, measure, paper in (
-            ("attribute_precision", attributes.precision, published.precision),
-            ("attribute_recall", attributes.recall, published.recall),
+        said = np.concatenate([s[f"{side}.{row}.guess"] for s in seeds]) == value
+        has = np.concatenate([s[f"{side}.truth"] for s in seeds]) == value
+        for stem, among, paper in (
+            ("attribute_precision", said, published.precision),
+            ("attribute_recall", has, published.recall),
         ):
-            each = np.concatenate(
-                [
-                    measure(seed[f"{side}.{row}.guess"], seed[f"{side}.truth"], value)
-                    for seed in seeds
-                ]
-            )
-            if len(each):
-                found[f"{stem}/{name}"] = report.metric(each, paper=paper)
+            if among.any():
+                found[f"{stem}/{name}"] = report.metric(
+                    (said & has)[among],
+                    clusters=_records(seeds, side)[among],
+                    paper=paper,
+                )
     return found
 
 
@@ -129,11 +129,11 @@ def over_seeds(
     perfect: float | None = None,
     paper: float | None = None,
 ) -> report.Metric:
-    """A line of what has one value a seed; the interval is of the seeds' mean."""
+    """A line of what has one value a seed; the interval is Student's."""
     values = np.asarray(values, np.float64)
     line = report.Metric(float(values.mean()), n=values.size, paper=paper)
     if values.size > 1:
-        line = report.Metric(*intervals.mean(values), paper=paper)
+        line = report.Metric(*intervals.student(values), paper=paper)
     if baseline is None:
         return line
     without = float(np.asarray(baseline, np.float64).mean())
@@ -217,10 +217,11 @@ def band(values: ArrayLike) -> np.ndarray:
 def beats(
     seeds: Sequence[Found], name: str, side: str, row: str, baseline: str = "imputation"
 ) -> str:
-    """One sentence: does the attack beat what needs no target?"""
-    gain = accuracy(seeds, side, row) - accuracy(seeds, side, baseline)
-    spread = f"{gain.mean():+.3f}"
-    if len(gain) > 1:
-        spread += f" ({gain.min():+.3f} to {gain.max():+.3f} over {len(gain)} seeds)"
-    verb = "beats" if gain.min() > 0 else "does not beat"
-    return f"{name}: the attack {verb} {baseline.replace('_', ' ')}: {spread}."
+    """One sentence: does the attack beat what needs no target, on the same records?"""
+    gain = intervals.mean(
+        _hits(seeds, side, row) - _hits(seeds, side, baseline),
+        clusters=_records(seeds, side),
+    )
+    verb = "beats" if gain.low > 0 else "does not beat"
+    ends = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+    return f"{name}: the attack {verb} {baseline.replace('_', ' ')}: {ends}."

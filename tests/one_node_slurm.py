@@ -21,7 +21,7 @@ SlurmdPort={node}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire={requeued}
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -46,6 +46,7 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 _PATIENCE = 30  # seconds for a daemon to answer
+_REQUEUED = 5  # seconds that a job which is queued again waits; Slurm's default is 120
 
 
 class Cluster:
@@ -96,6 +97,7 @@ class Cluster:
                 node=node,
                 first=first,
                 last=first + 200,
+                requeued=_REQUEUED,
             )
         )
         key = self.folder / "munge.key"

@@ -263,7 +263,8 @@ def lines(
     Args:
       x: `[n]`, increasing. On a logarithmic axis a leading 0, the case without a
         defense, stands apart, left of a dotted line.
-      series: label to values `[n]`, or `[n, 3]` of value, low and high.
+      series: label to values `[n]`, or `[n, 3]` of value, low and high, which are NaN
+        where there is no interval.
       path: of the PNG.
       xlabel: the variable.
       ylabel: the metric.
@@ -300,7 +301,8 @@ def lines(
             raise ValueError(
                 f"{label!r} has shape {values.shape}: give ({len(x)},) or ({len(x)}, 3)"
             )
-        values = _finite(label, values, values.shape).reshape(len(x), -1)
+        values = values.reshape(len(x), -1)
+        _finite(label, values[:, 0], (len(x),))
         style = {"color": color, "marker": marker, "markersize": size, "linewidth": 1.6}
         if values.shape[1] == 3:
             axes.vlines(places, values[:, 1], values[:, 2], color=color, linewidth=1.2)

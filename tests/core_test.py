@@ -100,6 +100,21 @@ def test_prior_draws_and_scores(prior):
     assert prior.realism(images).shape == (3,)
 
 
+def test_a_resized_prior_is_the_same_but_for_its_size(prior):
+    height, width, channels = prior.shape
+    images = prior.images(jnp.zeros((3, prior.latent_size)))
+    small = prior.resized(height // 2, width // 2)
+    drawn = small.images(jnp.zeros((3, prior.latent_size)))
+    assert drawn.shape[1:] == small.shape == (height // 2, width // 2, channels)
+    np.testing.assert_allclose(
+        drawn, jax.image.resize(images, drawn.shape, "linear"), atol=1e-6
+    )
+    assert small.realism(drawn).shape == (3,)
+    same = prior.resized(height, width)
+    np.testing.assert_array_equal(same.realism(images), prior.realism(images))
+    assert hash(small.generate) == hash(prior.resized(height // 2, width // 2).generate)
+
+
 class TestChoose:
     losses = jnp.array([[2.0, jnp.nan, 1.0], [-jnp.inf, 3.0, jnp.inf]])
     candidates = jnp.arange(6.0).reshape(2, 3, 1, 1, 1)

@@ -19,6 +19,7 @@ from experiments import progress
 from experiments.leakage import (
     clients,
     defended_task,
+    defenses,
     nulls,
     part,
     recovery,
@@ -279,6 +280,16 @@ class TestVerdicts:
     def test_steps_of_the_fall(self):
         trace = np.array([[8, 4, 2, 0.001, 0.0], [5, np.nan, 1, 1, 1], [3, 3, 3, 3, 3]])
         np.testing.assert_array_equal(verdicts.steps_of_the_fall(trace), [3, 2, 0])
+
+
+def test_who_attacks_a_defense_by_a_prior_has_one(victims):
+    assert list(defenses.adversaries(victims, defenses.Sizes())) == [
+        "naive",
+        "adaptive",
+    ]
+    faces = dataclasses.replace(victims, prior="faces64")
+    generator = defenses.adversaries(faces, defenses.Sizes())["generator"]
+    assert generator.auxiliary["prior"].shape == (*victims.shape[:2], 1)
 
 
 def test_a_defended_task_learns_less(workdir):

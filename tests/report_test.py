@@ -287,6 +287,16 @@ class TestFigures:
         first = draw(tmp_path / "1")
         assert len(first) == 3 and first == draw(tmp_path / "2")
 
+    def test_a_line_may_have_no_interval(self, tmp_path):
+        values = np.array([(1.0, None, None), (2.0, 1.5, 2.5)])
+        path = tmp_path / "a.png"
+        figures.lines([1, 2], {"a": values}, path, xlabel="", ylabel="")
+        assert path.exists()
+        with pytest.raises(ValueError, match="finite"):
+            values = values.copy()
+            values[0, 0] = None
+            figures.lines([1, 2], {"a": values}, path, xlabel="", ylabel="")
+
     def test_bad_charts(self, tmp_path):
         path = tmp_path / "a.png"
         with pytest.raises(ValueError, match="finite"):

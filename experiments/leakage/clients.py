@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments import worlds
-from mijax import data
+from mijax import data, priors
+from mijax.core import Prior
 from mijax.data import Dataset
 
 SIDE = 32
@@ -69,6 +70,12 @@ class Clients:
     def shape(self) -> tuple[int, ...]:
         """Of one image."""
         return self.x.shape[2:]
+
+    def load_prior(self) -> Prior | None:
+        """The shipped generator of such images, resized to these, if there is one."""
+        if self.prior is None:
+            return None
+        return priors.load(self.prior).resized(*self.shape[:2])
 
     @property
     def title(self) -> str:

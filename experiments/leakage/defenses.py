@@ -1,8 +1,9 @@
 """Success against the strength of a defense, and what the defense costs the task.
 
-Two adversaries attack each defended update by CPL. The naive one matches it as if it
-were a gradient. The adaptive one matches only what is shared (numbers that are not
-zero) and only their direction: what clipping, pruning and Soteria leave is exact.
+Three adversaries attack each defended update. The naive one matches it by CPL as if it
+were a gradient. The adaptive one matches by CPL only what is shared (numbers that are
+not zero) and only their direction: what clipping, pruning and Soteria leave is exact.
+The third, where there is a prior, searches its latents by GGL.
 """
 
 import dataclasses
@@ -18,10 +19,10 @@ from experiments import figures, report
 from experiments.leakage import clients, cpl, defended_task, verdicts
 from experiments.leakage.clients import Clients
 from experiments.leakage.part import Part, Run
-from experiments.leakage.recovery import Defend, Setting, undefended
+from experiments.leakage.recovery import Attack, Defend, Setting, undefended
 from mijax import data
 from mijax.attacks import cpl as attack_of_wei
-from mijax.attacks import gradient_distance, seeds
+from mijax.attacks import ggl, gradient_distance, seeds
 from mijax.core import Target
 from mijax.defenses import (
     Defense,
@@ -34,6 +35,7 @@ from mijax.defenses import (
 )
 
 _DELTA = 1e-5
+_PUBLIC = 64  # public images behind the rules for labels
 _SCALE = 100.0  # of the cosine, so that L-BFGS does not stop at its tolerances
 
 
@@ -90,6 +92,7 @@ class Sizes:
       dataset: whose victims and task.
       victims: how many.
       attack: CPL's hyper-parameters.
+      generator: GGL's.
       training: rounds of the task.
       batch_size: examples a round.
       learning_rate: of the server's Adam.
@@ -98,12 +101,18 @@ class Sizes:
     dataset: str = "att_faces"
     victims: int = 10
     attack: attack_of_wei.Config = attack_of_wei.Config(steps=30)
+    generator: ggl.Config = ggl.Config(steps=60, population=32, elite=6)
     training: int = 300
     batch_size: int = 40
     learning_rate: float = 3e-3
 
 
-PAPER_SIZES = Sizes(victims=100, attack=attack_of_wei.Config(), training=1000)
+PAPER_SIZES = Sizes(
+    victims=100,
+    attack=attack_of_wei.Config(),
+    generator=ggl.Config(),
+    training=1000,
+)
 
 
 def of_what_is_shared(update: Any, observed: Any) -> jax.Array:
@@ -112,10 +121,27 @@ def of_what_is_shared(update: Any, observed: Any) -> jax.Array:
     return _SCALE * gradient_distance.cosine(shared, observed)
 
 
-ADVERSARIES = {
-    "naive": gradient_distance.squared,
-    "adaptive": of_what_is_shared,
-}
+class Adversary(NamedTuple):
+    """An attack, its hyper-parameters, and what it knows beside the update."""
+
+    attack: Attack
+    config: Any
+    auxiliary: dict[str, Any]
+
+
+def adversaries(victims: Clients, sizes: Sizes) -> dict[str, Adversary]:
+    """Who attacks, by name: the third where a prior of such images ships."""
+    naive = dataclasses.replace(sizes.attack, seed=seeds.Patterned())
+    adaptive = dataclasses.replace(naive, distance=of_what_is_shared)
+    every = {
+        "naive": Adversary(attack_of_wei.attack, naive, {}),
+        "adaptive": Adversary(attack_of_wei.attack, adaptive, {}),
+    }
+    if (prior := victims.load_prior()) is not None:
+        public = jnp.asarray(victims.public[:_PUBLIC])
+        knows = {"prior": prior, "public": public}
+        every["generator"] = Adversary(ggl.attack, sizes.generator, knows)
+    return every
 
 
 def figure(run: Run, sizes: Sizes) -> Part:
@@ -129,17 +155,17 @@ def figure(run: Run, sizes: Sizes) -> Part:
     baseline, _ = verdicts.compare(victims, bare["mean_image"])
     shown = {"true": victims.x, "mean image": bare["mean_image"]}
     middle = {cell(n, k.strengths[len(k.strengths) // 2]) for n, k in KINDS.items()}
+    every = adversaries(victims, sizes)
     for name, strength, defend in cells():
-        for adversary, distance in ADVERSARIES.items():
+        for adversary, own in every.items():
             setting = Setting(
                 f"defenses/{name}-{adversary}",
-                attack_of_wei.attack,
-                dataclasses.replace(
-                    sizes.attack, distance=distance, seed=seeds.Patterned()
-                ),
+                own.attack,
+                own.config,
                 target,
                 defend=defend,
                 strength=strength,
+                auxiliary=own.auxiliary,
             )
             found = run.recover(victims, setting)
             part.add(victims, setting, found, baseline)
@@ -160,8 +186,8 @@ def figure(run: Run, sizes: Sizes) -> Part:
         accuracy = report.metric(hits)
         part.metrics[f"target_test_accuracy/defenses/{name}"] = accuracy
         print(f"defenses/{name}: task {accuracy.value:.3f}", flush=True)
-    part.tables.append(table(part, sizes, task))
-    part.pictures += draw(run, victims, part, shown)
+    part.tables.append(table(part, sizes, task, tuple(every)))
+    part.pictures += draw(run, victims, part, shown, tuple(every))
     part.attacked.append(
         f"Gradients of one image from CPL's LeNet, untrained, of {sizes.victims} "
         f"people of {victims.title}, defended; the task is to learn {victims.title} "
@@ -195,7 +221,9 @@ def epsilon(multiplier: float, sampled: float, updates: int) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def table(part: Part, sizes: Sizes, task: data.TrainTest) -> report.Table:
+def table(
+    part: Part, sizes: Sizes, task: data.TrainTest, every: tuple[str, ...]
+) -> report.Table:
     """One line a defense and strength."""
     sampled = sizes.batch_size / len(task.train)
     rows = []
@@ -205,7 +233,7 @@ def table(part: Part, sizes: Sizes, task: data.TrainTest) -> report.Table:
             attacked = (
                 part.value(f"{metric}/defenses/{of}-{adversary}")
                 for metric in ("success_rate", "psnr")
-                for adversary in ADVERSARIES
+                for adversary in every
             )
             rows.append(
                 [
@@ -219,21 +247,23 @@ def table(part: Part, sizes: Sizes, task: data.TrainTest) -> report.Table:
                     ),
                 ]
             )
+    columns = (
+        *("defense", "strength"),
+        *(f"{metric}, {each}" for metric in ("success", "PSNR") for each in every),
+        *("test accuracy", "epsilon, one update", "epsilon, training"),
+    )
+    mean = part.value("psnr/defenses/mean_image")
     return report.Table(
-        f"Defenses: what they hide, and what they cost (epsilon at delta {_DELTA:g})",
-        COLUMNS,
+        "Defenses: what they hide, and what they cost (mean image: PSNR "
+        f"{mean:.1f}; epsilon at delta {_DELTA:g})",
+        columns,
         rows,
     )
 
 
-COLUMNS = (
-    *("defense", "strength", "success, naive", "success, adaptive"),
-    *("PSNR, naive", "PSNR, adaptive", "test accuracy"),
-    *("epsilon, one update", "epsilon, training"),
-)
-
-
-def draw(run: Run, victims: Clients, part: Part, shown: dict) -> list[report.Picture]:
+def draw(
+    run: Run, victims: Clients, part: Part, shown: dict, every: tuple[str, ...]
+) -> list[report.Picture]:
     """Each defense's trade-off over its strength, and the first victims."""
     pictures = []
     for name, kind in KINDS.items():
@@ -244,7 +274,7 @@ def draw(run: Run, victims: Clients, part: Part, shown: dict) -> list[report.Pic
             f"recovered, {adversary}": interval(
                 part, [f"success_rate/defenses/{of}-{adversary}" for of in names]
             )
-            for adversary in ADVERSARIES
+            for adversary in every
         }
         series["test accuracy of the task"] = interval(
             part, [f"target_test_accuracy/defenses/{of}" for of in names]

@@ -9,7 +9,6 @@ import numpy as np
 
 from experiments import report
 from experiments.leakage.clients import Clients
-from mijax import priors
 from mijax.metrics import matching
 
 SUCCESS = 0.01
@@ -30,13 +29,10 @@ Values = dict[str, np.ndarray]
 def without_update(key: jax.Array, clients: Clients) -> dict[str, np.ndarray]:
     """Images that need no update, `[V, B, H, W, C]`: public mean, a prior's sample."""
     images = {"mean_image": np.broadcast_to(clients.public.mean(0), clients.x.shape)}
-    if clients.prior is not None:
-        prior = priors.load(clients.prior)
+    if (prior := clients.load_prior()) is not None:
         number = int(np.prod(clients.x.shape[:2]))
         z = jax.random.normal(key, (number, prior.latent_size))
-        shape = number, *clients.shape[:2], prior.shape[2]
-        drawn = jax.image.resize(prior.images(z), shape, "linear")
-        images["prior_sample"] = np.clip(drawn, 0, 1).reshape(clients.x.shape)
+        images["prior_sample"] = np.asarray(prior.images(z)).reshape(clients.x.shape)
     return images
 
 

@@ -1,5 +1,6 @@
 """What an adversary may hold beside the model: a prior, a glimpse, a tree's paths."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,47 @@ class Prior:
     def realism(self, x: Array) -> Array:
         """Returns the critic's score of images, `[B]`."""
         return self.criticize(self.critic, x)
+
+    def resized(self, height: int, width: int) -> "Prior":
+        """Returns the prior of images `[height, width, C]`, resized linearly.
+
+        The critic sees them resized back, as it was trained.
+        """
+        return dataclasses.replace(
+            self,
+            generate=_ResizedOutput(self.generate, height, width),
+            criticize=_ResizedInput(self.criticize, *self.shape[:2]),
+            shape=(height, width, *self.shape[2:]),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _ResizedOutput:
+    """A generator and what becomes of its images."""
+
+    generate: Callable[[Any, Array], Any]
+    height: int
+    width: int
+
+    def __call__(self, parameters: Any, z: Array) -> Array:
+        return _resize(self.generate(parameters, z), self.height, self.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ResizedInput:
+    """A critic and what becomes of images before it sees them."""
+
+    criticize: Callable[[Any, Array], Any]
+    height: int
+    width: int
+
+    def __call__(self, parameters: Any, x: Array) -> Array:
+        return self.criticize(parameters, _resize(x, self.height, self.width))
+
+
+def _resize(x: Array, height: int, width: int) -> Array:
+    shape = x.shape[0], height, width, x.shape[3]
+    return x if x.shape == shape else jax.image.resize(x, shape, "linear")
 
 
 @pytree

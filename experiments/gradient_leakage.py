@@ -54,13 +54,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 FREE_MIB = {"quick": 512, "paper": 8192}
+CHUNKS = {"quick": 10, "paper": 128}
 
 _FIGURE = flags.DEFINE_enum("figure", "all", [*FIGURES, "all"], "What to redraw.")
 _NULL = flags.DEFINE_enum(
     "null", "none", list(nulls.CHANGES), "Attack updates that say nothing instead."
 )
 _CHUNK = flags.DEFINE_integer(
-    "chunk", 10, "Victims in one program: what a kill loses.", lower_bound=1
+    "chunk",
+    None,
+    "Victims of one call of a program, which is what a kill loses: by default, "
+    + ", ".join(f"{number} of --preset={name}" for name, number in CHUNKS.items())
+    + ". Those that do not fit in memory together are attacked in turn.",
+    lower_bound=1,
 )
 _SHOWN = flags.DEFINE_integer(
     "num_shown", 8, "Victims in the pictures: the first.", lower_bound=1
@@ -95,7 +101,7 @@ def main() -> None:
         jax.random.key(values.seed),
         values.seed,
         values.data_dir,
-        _CHUNK.value,
+        _CHUNK.value or CHUNKS[values.preset],
         _NULL.value,
         _SHOWN.value,
     )

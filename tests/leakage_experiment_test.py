@@ -15,7 +15,7 @@ import pytest
 import tiny
 from flax import linen as nn
 
-from experiments import progress
+from experiments import memory, progress
 from experiments.leakage import (
     clients,
     defended_task,
@@ -225,6 +225,27 @@ class TestRecovery:
 
         run("first", 0, 1)
         assert run("second", 1, 2) == 0
+
+    def test_what_does_not_fit_together_is_attacked_in_turn(
+        self, workdir, victims, monkeypatch, capsys
+    ):
+        searches = dataclasses.replace(CONFIG, restarts=32)  # They take the memory.
+        needs, need = [], memory.need
+
+        def recorded(program):
+            needs.append(need(program))
+            return needs[-1]
+
+        def run(name):
+            monkeypatch.setattr(recovery, "_PROGRAMS", {})
+            cell, key = setting(name, config=searches), jax.random.key(0)
+            return recovery.recover(workdir, key, victims, cell, chunk=5)["x"]
+
+        monkeypatch.setattr(memory, "need", recorded)
+        whole = run("whole")
+        monkeypatch.setattr(memory, "limit", lambda: needs[0] - 1)
+        np.testing.assert_allclose(run("in_turn"), whole, atol=1e-5)
+        assert "5 at a time would not fit" in capsys.readouterr().out
 
 
 class TestVerdicts:

@@ -23,7 +23,7 @@ class Run:
       key: all randomness follows from it.
       seed: chooses the victims.
       data_dir: folder of data files.
-      chunk: victims in one program.
+      chunk: victims of one call of a program.
       null: which of `nulls.CHANGES` the knowledge goes through.
       shown: victims in the figures, the first.
     """

@@ -1,13 +1,13 @@
 """Attacks clients in chunks: what is finished is on disk, and is not done again.
 
-A chunk is one compiled program over its victims, and one file. A run of any number of
-victims that is killed loses the chunk at hand, and resumes to the same bits.
+A chunk is one call of a compiled program, which takes as many victims at a time as fit
+in memory, and one file. A run of any number of victims that is killed loses the chunk
+at hand, and resumes to the same bits.
 """
 
 import dataclasses
 import functools
 import pathlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments import progress, stages
+from experiments import compute, progress, stages
 from experiments.leakage.clients import Clients
 from mijax import federation, victims
 from mijax.core import Reconstruction, Target
@@ -28,7 +28,7 @@ Attack = Callable[[Array, SharedUpdate, Any], Reconstruction]
 Defend = Callable[[Target, Array, Array], Defense]
 Change = Callable[[SharedUpdate], SharedUpdate]
 
-_PROGRAMS: dict[Any, Any] = {}  # Compiled once for all cells that differ in numbers.
+_PROGRAMS: dict[Any, compute.Program] = {}  # One for all cells that differ in numbers.
 
 
 def undefended(target: Target, x: Array, strength: Array) -> Defense:
@@ -83,7 +83,7 @@ def recover(
       key: of the defense and the attack; each victim has its own, whatever the chunk.
       clients: V of them.
       setting: what is shared, and the attack.
-      chunk: victims in one program.
+      chunk: victims of one call and one file.
       null: in a null case, what becomes of the knowledge of the clients before.
 
     Returns:
@@ -186,32 +186,24 @@ def _attack(
         **setting.auxiliary,
     )
     arguments = attack_keys, knowledge, setting.config
-    program, compiling = _compiled(setting.attack, null, arguments)
-    start = time.monotonic()
-    found = jax.block_until_ready(program(*arguments))
+    found, seconds = _program(setting.attack, null, arguments)(*arguments)
     fields = {"x": found.x, "loss": found.loss}
     fields["trace"] = np.moveaxis(np.asarray(found.trace), 0, -1)
     if found.labels is not None:
         fields["labels"] = found.labels
-    return fields | {"compile": compiling, "run": time.monotonic() - start}
+    return fields | seconds
 
 
-def _compiled(attack: Attack, null: Change | None, arguments: Any) -> tuple[Any, float]:
-    """Returns the program of an attack, and the seconds that making it took."""
+def _program(attack: Attack, null: Change | None, arguments: Any) -> compute.Program:
+    """An attack on knowledge of these shapes, as many victims at a time as fit."""
     leaves, tree = jax.tree.flatten(arguments)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     recipe = attack, null, tree, shapes
-    if recipe in _PROGRAMS:
-        return _PROGRAMS[recipe], 0.0
+    if recipe not in _PROGRAMS:
 
-    def run(key: Array, knowledge: SharedUpdate, config: Any) -> Reconstruction:
-        if null is not None:
-            knowledge = null(knowledge)
-        if jax.device_count() > 1:
-            spread = victims.across(attack, victims.over_devices())
-            return spread(key, knowledge, config)
-        return attack(key, knowledge, config)
+        def changed(key: Array, knowledge: SharedUpdate, config: Any) -> Reconstruction:
+            return attack(key, knowledge if null is None else null(knowledge), config)
 
-    start = time.monotonic()
-    _PROGRAMS[recipe] = jax.jit(run).lower(*arguments).compile()
-    return _PROGRAMS[recipe], time.monotonic() - start
+        number = len(arguments[0])
+        _PROGRAMS[recipe] = compute.over_victims(changed, number)
+    return _PROGRAMS[recipe]

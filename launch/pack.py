@@ -8,9 +8,9 @@ wait at the same program (the same StableHLO, so that nothing that a run closes 
 lost) are computed as one, each argument that differs stacked, and each goes on with its
 part. A run that fails, or that finds a stage done before, just does not take part.
 
-Results are those of single runs to within rounding: a batched product may add in
-another order. What is the same in all runs (a target, if only the attack's numbers
-differ) is computed once.
+Results are those of single runs to within rounding (a batched product may add in
+another order), which a search without a line search, DLG's, makes larger. What is the
+same in all runs (a target, if only the attack's numbers differ) is computed once.
 """
 
 import collections

@@ -26,6 +26,7 @@ from mijax.attacks import (
 )
 from mijax.attacks.total_variation import total_variation
 from mijax.core import Prior, Target
+from mijax.defenses import quantization
 from mijax.federation import Recipe
 from mijax.knowledge import SharedUpdate
 from mijax.models.mlp import MLP
@@ -300,6 +301,17 @@ class TestGgl:
             adapted,
             observed,
         )
+
+    def test_does_to_the_truth_what_signs_did(self):
+        _, knowledge = self.world
+        defense = quantization.sign().update
+
+        def signs(update):
+            return defense.update(update, defense.init(update))[0]
+
+        observed = jax.vmap(signs)(knowledge.update)
+        adapted = jax.vmap(ggl.as_observed)(knowledge.update, observed)
+        jax.tree.map(np.testing.assert_array_equal, adapted, observed)
 
     def test_another_gradient_is_not_found(self):
         x, knowledge = self.world

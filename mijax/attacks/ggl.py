@@ -6,12 +6,14 @@ gradients finds latents z whose images G(z) have the update that was observed,
     |T(gradient of G(z)) - gradient observed|^2,
 
 where T does to the guess what a defense did to the victim's gradient, as far as the
-observed one shows: it is clipped to the same length, and what is exactly zero there is
-zero here. Noise of mean zero is left as it is: adding more could only hide the guess.
+observed one shows: it is clipped to the same length, what is exactly zero there is zero here,
+and where a layer is nothing but signs, the guess's signs are compared. Noise of mean
+zero is left as it is: adding more could only hide the guess.
 
 Departures from the paper: the search is the cross-entropy method (`minimize.
 elite_gaussian`) in place of CMA-ES or Bayesian optimization; the threshold of
-compression is read off the zeros, entry by entry, instead of off their number.
+compression is read off the zeros, entry by entry, instead of off their number; signs are
+no defense that it considers.
 
 References:
   Li et al. Auditing privacy defenses in federated learning via generative gradient
@@ -38,9 +40,17 @@ from mijax.victims import keys_of
 def as_observed(update: Any, observed: Any) -> Any:
     """Does to a guess's update what a defense seems to have done to that observed."""
     kept = jax.tree.map(lambda u, o: jnp.where(o == 0, 0, u), update, observed)
+    kept = jax.tree.map(_as_signs, kept, observed)
     length = gradient_distance.length(kept)
     shrink = gradient_distance.length(observed) / jnp.where(length > 0, length, 1)
     return jax.tree.map(lambda leaf: jnp.minimum(1.0, shrink) * leaf, kept)
+
+
+def _as_signs(u: Array, o: Array) -> Array:
+    """The signs of a leaf, if several are all that was observed, and as large."""
+    size, shown = jnp.max(jnp.abs(o)), o != 0
+    signs = jnp.all(~shown | (jnp.abs(o) == size)) & (jnp.sum(shown) > 1)
+    return jnp.where(signs, size * jnp.sign(u), u)
 
 
 def as_computed(update: Any, observed: Any) -> Any:

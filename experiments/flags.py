@@ -34,7 +34,7 @@ def common(experiment: str, *, dataset: str | None) -> None:
 
 
 def from_config(default: C, prefix: str) -> Callable[..., C]:
-    """Defines `--prefix.field` for each number of `default`; returns their reader.
+    """Defines `--prefix.field` for each number or list of names; returns their reader.
 
     The default shown is the method's; a flag that is not given leaves the preset's
     value alone (see `overridden`).
@@ -42,10 +42,15 @@ def from_config(default: C, prefix: str) -> Callable[..., C]:
     names = {}
     for field in dataclasses.fields(default):  # type: ignore[arg-type]
         value = getattr(default, field.name)
+        name = f"{prefix}.{field.name}"
+        about = f"{type(default).__module__}: {name}"
         if type(value) in _DEFINE:
-            name = f"{prefix}.{field.name}"
-            _DEFINE[type(value)](name, value, f"{type(default).__module__}: {name}")
-            names[field.name] = name
+            _DEFINE[type(value)](name, value, about)
+        elif value and type(value) is tuple and {*map(type, value)} == {str}:
+            flags.DEFINE_list(name, list(value), about)
+        else:
+            continue
+        names[field.name] = name
 
     def read(preset: C = default) -> C:
         given = {
@@ -54,10 +59,11 @@ def from_config(default: C, prefix: str) -> Callable[..., C]:
             if FLAGS[name].present
         }
         for field, value in given.items():
-            if value is not None and value < 0 and field != "start":
+            if isinstance(value, int | float) and value < 0 and field != "start":
                 raise ValueError(
                     f"--{names[field]}={value} is negative: it must be 0 or more."
                 )
+        given = {k: tuple(v) if type(v) is list else v for k, v in given.items()}
         return dataclasses.replace(preset, **given)  # type: ignore[type-var]
 
     return read
@@ -91,13 +97,20 @@ def given() -> dict[str, Any]:
 def command(experiment: str) -> str:
     """The command that makes this run again: the flags that were typed, less places."""
     typed = {
-        name: FLAGS[name].value
+        name: _as_typed(name)
         for name in given()
         if FLAGS[name].present and name not in ("workdir", "data_dir", "install")
     }
     if FLAGS["data_dir"].present:
         typed["data_dir"] = "DIR"
     return f"python -m experiments.{experiment} {describe(typed)}".rstrip()
+
+
+def _as_typed(name: str) -> Any:
+    value = FLAGS[name].value
+    if isinstance(value, list) and not isinstance(FLAGS[name], flags.MultiFlag):
+        return ",".join(value)
+    return value
 
 
 def guarded(main: Callable[[], None]) -> Callable[[list[str]], None]:

@@ -18,6 +18,7 @@ from flax import linen as nn
 from experiments import memory, progress
 from experiments.leakage import (
     clients,
+    cpl,
     defended_task,
     defenses,
     nulls,
@@ -313,6 +314,14 @@ def test_who_attacks_a_defense_by_a_prior_has_one(victims):
     assert generator.auxiliary["prior"].shape == (*victims.shape[:2], 1)
 
 
+def test_refuses_names_that_it_does_not_know():
+    with pytest.raises(ValueError, match="kinds=sing: give some of none"):
+        defenses.Sizes(kinds=("sing",))
+    with pytest.raises(ValueError, match="seeds=: give some of patterned"):
+        cpl.Sizes(seeds=())
+    assert list(defenses.Sizes(kinds=("sign",)).chosen) == ["none", "sign"]
+
+
 def test_a_defended_task_learns_less(workdir):
     loaded = images(120)
     brighter = loaded.images * 0.1 + loaded.labels[:, None, None, None] * 0.4
@@ -357,6 +366,7 @@ SMALL = (
     "--figure=cpl",
     "--dataset=att_faces",
     "--cpl.victims=3",
+    "--cpl.seeds=patterned_8x8,normal",
     "--cpl.attack.steps=3",
     "--cpl.rival.steps=3",
     "--chunk=2",
@@ -392,13 +402,15 @@ def finished(tmp_path_factory):
 @pytest.mark.slow
 def test_leaves_a_result_beside_its_baselines(finished):
     metrics = json.loads((finished / "result.json").read_text())["metrics"]
-    for method in ("cpl_patterned_8x8", "cpl_uniform", "cpl_normal", "dlg_normal"):
+    assert "mse/att_faces/cpl_uniform" not in metrics
+    for method in ("cpl_patterned_8x8", "cpl_normal", "dlg_normal"):
         line = metrics[f"mse/att_faces/{method}"]
         assert line["n"] == 3 and line["baseline"] > 0
     for name in ("mean_image", "prior_sample"):
         assert f"ssim/att_faces/{name}" in metrics
     page = (finished / "report.html").read_text()
     assert "first guess" in page and "float32" in page
+    assert "--cpl.seeds=patterned_8x8,normal" in page
     assert (finished / "figures" / "cpl_att_faces.png").is_file()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from experiments import figures, report
 from experiments.leakage import clients, verdicts
 from experiments.leakage.clients import Clients
-from experiments.leakage.part import Part, Run
+from experiments.leakage.part import Part, Run, refuse_unknown
 from experiments.leakage.recovery import Setting
 from mijax.attacks import cpl, dlg, seeds
 from mijax.core import Target
@@ -63,6 +63,10 @@ class Sizes:
     budgets: tuple[int, ...] = (2, 5, 15)
     attack: cpl.Config = cpl.Config(steps=50)
     rival: dlg.Config = dlg.Config(steps=50)
+
+    def __post_init__(self) -> None:
+        """Refuses first guesses of other names."""
+        refuse_unknown("--cpl.seeds", self.seeds, SEEDS)
 
 
 PAPER_SIZES = Sizes(

@@ -8,7 +8,7 @@ The third, where there is a prior, searches its latents by GGL.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ import numpy as np
 from experiments import figures, report
 from experiments.leakage import clients, cpl, defended_task, verdicts
 from experiments.leakage.clients import Clients
-from experiments.leakage.part import Part, Run
+from experiments.leakage.part import Part, Run, refuse_unknown
 from experiments.leakage.recovery import Attack, Defend, Setting, undefended
 from mijax import data
 from mijax.attacks import cpl as attack_of_wei
@@ -90,6 +90,7 @@ class Sizes:
 
     Attributes:
       dataset: whose victims and task.
+      kinds: which defenses, of `KINDS`; without one, "none", is always among them.
       victims: how many.
       attack: CPL's hyper-parameters.
       generator: GGL's.
@@ -99,12 +100,22 @@ class Sizes:
     """
 
     dataset: str = "att_faces"
+    kinds: tuple[str, ...] = tuple(KINDS)
     victims: int = 10
     attack: attack_of_wei.Config = attack_of_wei.Config(steps=30)
     generator: ggl.Config = ggl.Config(steps=60, population=32, elite=6)
     training: int = 300
     batch_size: int = 40
     learning_rate: float = 3e-3
+
+    def __post_init__(self) -> None:
+        """Refuses defenses of other names."""
+        refuse_unknown("--defenses.kinds", self.kinds, KINDS)
+
+    @property
+    def chosen(self) -> dict[str, Kind]:
+        """Each kind by its name."""
+        return {n: k for n, k in KINDS.items() if n in ("none", *self.kinds)}
 
 
 PAPER_SIZES = Sizes(
@@ -154,9 +165,10 @@ def figure(run: Run, sizes: Sizes) -> Part:
     bare = part.add_baselines(run.key, victims, "defenses")
     baseline, _ = verdicts.compare(victims, bare["mean_image"])
     shown = {"true": victims.x, "mean image": bare["mean_image"]}
-    middle = {cell(n, k.strengths[len(k.strengths) // 2]) for n, k in KINDS.items()}
+    kinds = sizes.chosen
+    middle = {cell(n, k.strengths[len(k.strengths) // 2]) for n, k in kinds.items()}
     every = adversaries(victims, sizes)
-    for name, strength, defend in cells():
+    for name, strength, defend in cells(kinds):
         for adversary, own in every.items():
             setting = Setting(
                 f"defenses/{name}-{adversary}",
@@ -187,7 +199,7 @@ def figure(run: Run, sizes: Sizes) -> Part:
         part.metrics[f"target_test_accuracy/defenses/{name}"] = accuracy
         print(f"defenses/{name}: task {accuracy.value:.3f}", flush=True)
     part.tables.append(table(part, sizes, task, tuple(every)))
-    part.pictures += draw(run, victims, part, shown, tuple(every))
+    part.pictures += draw(run, victims, part, kinds, shown, tuple(every))
     part.attacked.append(
         f"Gradients of one image from CPL's LeNet, untrained, of {sizes.victims} "
         f"people of {victims.title}, defended; the task is to learn {victims.title} "
@@ -198,11 +210,11 @@ def figure(run: Run, sizes: Sizes) -> Part:
     return part
 
 
-def cells() -> list[tuple[str, float, Defend]]:
+def cells(kinds: Mapping[str, Kind]) -> list[tuple[str, float, Defend]]:
     """Every defense at every strength, by the name of its cell."""
     return [
         (cell(name, strength), strength, kind.defend)
-        for name, kind in KINDS.items()
+        for name, kind in kinds.items()
         for strength in kind.strengths
     ]
 
@@ -227,7 +239,7 @@ def table(
     """One line a defense and strength."""
     sampled = sizes.batch_size / len(task.train)
     rows = []
-    for name, kind in KINDS.items():
+    for name, kind in sizes.chosen.items():
         for strength in kind.strengths:
             of = cell(name, strength)
             attacked = (
@@ -262,11 +274,16 @@ def table(
 
 
 def draw(
-    run: Run, victims: Clients, part: Part, shown: dict, every: tuple[str, ...]
+    run: Run,
+    victims: Clients,
+    part: Part,
+    kinds: Mapping[str, Kind],
+    shown: dict,
+    every: tuple[str, ...],
 ) -> list[report.Picture]:
     """Each defense's trade-off over its strength, and the first victims."""
     pictures = []
-    for name, kind in KINDS.items():
+    for name, kind in kinds.items():
         if len(kind.strengths) < 3:
             continue
         names = ["none", *(cell(name, s) for s in kind.strengths)]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -102,6 +102,18 @@ class Part:
     def value(self, name: str) -> float | None:
         """A metric's value, or None where there is none of that name."""
         return self.metrics[name].value if name in self.metrics else None
+
+
+def refuse_unknown(flag: str, names: Sequence[str], known: Iterable[str]) -> None:
+    """Refuses names that are not known.
+
+    Raises:
+      ValueError: if there is one, or if there is no name.
+    """
+    known = tuple(known)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise ValueError(f"{flag}={','.join(names)}: give some of {', '.join(known)}.")
 
 
 def joined(parts: list[Part]) -> Part:

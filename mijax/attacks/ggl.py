@@ -6,14 +6,14 @@ gradients finds latents z whose images G(z) have the update that was observed,
     |T(gradient of G(z)) - gradient observed|^2,
 
 where T does to the guess what a defense did to the victim's gradient, as far as the
-observed one shows: it is clipped to the same length, what is exactly zero there is zero here,
-and where a layer is nothing but signs, the guess's signs are compared. Noise of mean
-zero is left as it is: adding more could only hide the guess.
+observed one shows: it is clipped to the same length, what is exactly zero there is zero
+here, and where a layer is nothing but signs, the guess's signs are compared. Noise of
+mean zero is left as it is: adding more could only hide the guess.
 
 Departures from the paper: the search is the cross-entropy method (`minimize.
 elite_gaussian`) in place of CMA-ES or Bayesian optimization; the threshold of
-compression is read off the zeros, entry by entry, instead of off their number; signs are
-no defense that it considers.
+compression is read off the zeros, entry by entry, instead of off their number; signs
+are no defense that it considers.
 
 References:
   Li et al. Auditing privacy defenses in federated learning via generative gradient

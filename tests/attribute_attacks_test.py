@@ -177,6 +177,15 @@ class TestCsmia:
         shares = np.bincount(found.guess, minlength=3) / 3000
         np.testing.assert_allclose(shares, 1 / 3, atol=0.04)
 
+    def test_a_model_that_is_surely_wrong_leaves_it_to_chance(self):
+        known = scores_of([[1.0, 1e-30]] * 3, 3000, [1] * 3000)
+        likely = jnp.log(jnp.array([0.8, 0.1, 0.1]))
+        candidates = dataclasses.replace(known.candidates, log_prior=likely)
+        found = self.attack(KEY, dataclasses.replace(known, candidates=candidates))
+        np.testing.assert_allclose(np.exp(found.log_posterior), 1 / 3, rtol=1e-5)
+        shares = np.bincount(found.guess, minlength=3) / 3000
+        np.testing.assert_allclose(shares, 1 / 3, atol=0.04)
+
 
 class TestLomia:
     attack = staticmethod(jax.jit(lomia.attack))

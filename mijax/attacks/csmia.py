@@ -67,5 +67,7 @@ def attack(
         return jnp.where(best > 0, jnp.where(often == best, sure, 0.0), unsure)
 
     share, left = knowledge.query(read)
+    # Sure of every value, the model tells them not apart.
+    share = jnp.where(jnp.max(share, 1, keepdims=True) > 0, share, 1.0)
     queries = left.spent - knowledge.spent
     return core.infer(jnp.log(share), knowledge.log_prior, queries, key)

@@ -156,6 +156,9 @@ def test_reads_a_csv_file(tmp_path):
     path.write_text("a,b\n1,2\n3\n")
     with pytest.raises(ValueError, match="row 3, has 1 values and the header 2"):
         tables.read(path)
+    path.write_text("a,b,a,y\n1,2,3,4\n")
+    with pytest.raises(ValueError, match="has 2 columns 'a': rename all but one"):
+        tables.read(path)
     path.write_text("a,b\n")
     with pytest.raises(ValueError, match="no row below its header"):
         tables.read(path)

@@ -29,7 +29,8 @@ def read(path: str | os.PathLike[str], delimiter: str = ",") -> dict[str, list[s
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it has no row, is not text, or a row is of another length.
+      ValueError: it has no row, is not text, two columns have one name, or a row is
+        of another length.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -42,6 +43,12 @@ def read(path: str | os.PathLike[str], delimiter: str = ",") -> dict[str, list[s
     if len(rows) < 2:
         raise ValueError(f"{path} holds no row below its header.")
     header = [name.strip() for name in rows[0]]
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"{path} has {header.count(twice[0])} columns {twice[0]!r}: rename all "
+            "but one."
+        )
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(header):
             raise ValueError(

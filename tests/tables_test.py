@@ -138,6 +138,20 @@ def test_refuses_what_cannot_be_inferred(change, options, message):
         tables.from_columns("answers", COLUMNS | change, **options)
 
 
+def test_whole_numbers_are_one_category_however_they_are_written():
+    columns = {
+        "trained": ["1.0", "0.0", "1", "", "-0.0"],
+        "version": ["1.0", "2.0", "beta", "1.0", "2.0"],
+        "code": ["007", "7.5", "7.", "", "007"],
+        "y": [1, 2, 3, 4, 5],
+    }
+    table = tables.from_columns("t", columns, sensitive=[], target="y")
+    assert table.categories("trained") == ("0", "1", "missing")
+    np.testing.assert_array_equal(table["trained"], [1, 0, 1, 2, 0])
+    assert table.categories("version") == ("1.0", "2.0", "beta")
+    assert set(table.categories("code")) == {"007", "7", "7.5", "missing"}
+
+
 def test_refuses_texts_that_hardly_repeat():
     columns = {
         "note": [f"n{i}" for i in range(1001)],

@@ -212,7 +212,7 @@ def _names(labels: Any, categories: Sequence[str]) -> list[str]:
     """
     if labels is None:
         return list(categories)
-    names = [str(int(c)) if _whole(c) else str(c) for c in labels]
+    names = [str(c) if str(c) in categories else tables.whole(str(c)) for c in labels]
     wrong = sorted(set(names) - set(categories))
     if wrong:
         raise ValueError(
@@ -220,10 +220,6 @@ def _names(labels: Any, categories: Sequence[str]) -> list[str]:
             f"{', '.join(categories)}."
         )
     return names
-
-
-def _whole(label: Any) -> bool:
-    return isinstance(label, float | np.floating) and float(label).is_integer()
 
 
 # Attack and verdict ---------------------------------------------------------------

@@ -20,7 +20,7 @@ from mijax.data.tables import (
     movielens,
     steak,
 )
-from mijax.data.tables.columns import from_columns, read
+from mijax.data.tables.columns import from_columns, read, whole
 from mijax.data.tables.encoder import Encoder
 from mijax.data.tables.table import (
     Categorical,
@@ -61,6 +61,7 @@ __all__ = [
     "read",
     "split",
     "split_rows",
+    "whole",
 ]
 
 ALL = (fair, gss, iwpc, iwpc_scaled, location, movielens, steak)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mijax.data.tables.table import (
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "?")
 _FEW = 10  # different numbers, up to which they are taken for categories
+_WHOLE = re.compile(r"[+-]?\d+\.0*")
 _MANY = 1000  # different texts, above which a column is taken for names or notes
 
 
@@ -154,9 +156,11 @@ def _infer(
             f"{table}: column {column!r} holds no value in {len(text)} rows: leave it "
             "out."
         )
-    numbers = number(present)
-    different = len(set(present))
-    if np.isfinite(numbers).all() and different > few:
+    numbers = np.isfinite(number(present)).all()
+    if numbers:
+        text = [whole(value) for value in text]
+    different = len(set(text) - {""})
+    if numbers and different > few:
         return Numeric(column), number(value or np.nan for value in text)
     if different > _MANY:
         raise ValueError(
@@ -174,6 +178,14 @@ def _text(value: Any) -> str:
         return str(int(value))
     text = str(value).strip()
     return "" if text in MISSING else text
+
+
+def whole(text: str) -> str:
+    """Text as it is, but a whole number without its decimals, `1.0` as `1`.
+
+    Tables write a column of integers so where one is missing.
+    """
+    return str(int(text.partition(".")[0])) if _WHOLE.fullmatch(text) else text
 
 
 def _by_number(label: str) -> tuple[float, str]:

@@ -179,14 +179,64 @@ def test_refuses_columns_that_cannot_be(people, options, message):
     [
         (lambda given: np.ones((len(given["age"]), 3)), "must be probabilities"),
         (lambda given: np.full(len(given["age"]), "middling"), "predicts 'middling'"),
+        (lambda given: ["high"], r"answers \(1,\) for 600 rows: it must"),
+        (lambda given: given["dose"], r"<lambda> fails on 600 rows: KeyError: 'dose'"),
     ],
 )
 def test_refuses_answers_that_fit_no_target(people, answer, message):
     table, _ = load(people[0])
     encoder = tables.Encoder.fit(table, one_hot=False, standardize=False)
-    box = auditing.oracle(table, encoder, answer)
-    with pytest.raises(Exception, match=message):
-        np.asarray(box(np.asarray(encoder.encode(table))))
+    ask = auditing.answering(table, encoder, answer)
+    with pytest.raises(ValueError, match=message):
+        ask(encoder.encode(table))
+
+
+def test_a_model_that_fails_within_a_callback_fails_in_one_line(people, caplog):
+    calls = []
+
+    def predict(given):
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyError("dose")
+        return np.full(len(given["age"]), "high")
+
+    with pytest.raises(ValueError, match=r"^The model .*predict fails .*'dose'$"):
+        audited(people[0], predict)
+    assert not caplog.records
+
+
+def test_numbers_of_another_shape_are_refused(people):
+    table, _ = load(people[0], target="age")
+    encoder = tables.Encoder.fit(table, one_hot=False, standardize=False)
+    for answer in (np.ones((ROWS, 2)), np.full(ROWS, "old")):
+        ask = auditing.answering(table, encoder, lambda given, answer=answer: answer)
+        with pytest.raises(ValueError, match="it must be one number a row"):
+            ask(encoder.encode(table))
+
+
+def rewritten(people, tmp_path, **changed):
+    """The same people with some columns written otherwise."""
+    columns = people[1] | changed
+    path = tmp_path / "people.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return path
+
+
+def test_integers_may_be_written_with_decimals(people, tmp_path):
+    high = np.where(people[1]["risk"] == "high", "1.0", "0.0")
+    trained = people[1]["trained"].astype(float)
+    path = rewritten(people, tmp_path, risk=high, trained=trained)
+    table, members = load(path)
+    np.testing.assert_array_equal(members, trained == 1)
+    encoder = tables.Encoder.fit(table, one_hot=False, standardize=False)
+    for answer in (high, high.astype(float), high.astype(float).astype(int)):
+        ask = auditing.answering(table, encoder, lambda given, answer=answer: answer)
+        np.testing.assert_array_equal(
+            ask(encoder.encode(table)).argmax(1), high == "1.0"
+        )
 
 
 def test_candidates_stay_within_the_schema(people):

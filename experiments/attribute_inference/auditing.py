@@ -8,11 +8,13 @@ set against others.
 others say what came of it.
 """
 
+import contextlib
 import importlib
+import logging
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -174,34 +176,81 @@ def raw(table: tables.Table, decoded: Mapping[str, np.ndarray]) -> Columns:
     return columns
 
 
-def oracle(table: tables.Table, encoder: tables.Encoder, predict: Predict) -> Oracle:
-    """A black box of encoded records that asks the model about their columns."""
-    shape = (encoder.width,)
+def answering(
+    table: tables.Table, encoder: tables.Encoder, predict: Predict
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What the model answers of encoded records, `[B, D] -> [B, K]`.
+
+    It raises one ValueError of whatever the model raises or answers amiss.
+    """
+
+    def ask(x: np.ndarray) -> np.ndarray:
+        try:
+            answer = np.asarray(predict(raw(table, encoder.decode(x))))
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(
+                f"The model {_name(predict)} fails on {len(x)} rows: {said}"
+            ) from error
+        if answer.shape[:1] != (len(x),):
+            raise ValueError(
+                f"The model {_name(predict)} answers {answer.shape} for {len(x)} rows: "
+                "it must answer once a row."
+            )
+        return answer
+
     if isinstance(table.field(table.target), tables.Numeric):
 
         def numbers(x: np.ndarray) -> np.ndarray:
-            answer = np.asarray(predict(raw(table, encoder.decode(x))), float)
-            return answer.reshape(len(x), -1)
+            answer = ask(x)
+            if answer.size != len(x) or answer.dtype.kind not in "iufb":
+                raise ValueError(
+                    f"The model {_name(predict)} answers {answer.dtype} {answer.shape} "
+                    f"for {len(x)} rows: it must be one number a row."
+                )
+            return answer.reshape(-1, 1).astype(np.float32)
 
-        return Oracle.from_callable(numbers, shape, 1)
+        return numbers
     categories = table.categories(table.target)
     classes = _names(getattr(predict, "classes", None), categories)
 
     def scores(x: np.ndarray) -> np.ndarray:
-        answer = np.asarray(predict(raw(table, encoder.decode(x))))
+        answer = ask(x)
         if answer.ndim == 1:  # labels
             place = [categories.index(c) for c in _names(answer, categories)]
-            return np.eye(len(categories))[place]
+            return np.eye(len(categories), dtype=np.float32)[place]
         if answer.shape != (len(x), len(classes)):
             raise ValueError(
                 f"The model answers {answer.shape} for {len(x)} rows: it must be "
                 f"probabilities of {', '.join(classes)}, or labels."
             )
-        spread = np.zeros((len(x), len(categories)))
+        spread = np.zeros((len(x), len(categories)), np.float32)
         spread[:, [categories.index(c) for c in classes]] = answer
         return spread
 
-    return Oracle.from_callable(scores, shape, len(categories))
+    return scores
+
+
+def _name(predict: Predict) -> str:
+    if isinstance(predict, Estimator):
+        return type(predict.model).__name__
+    return getattr(predict, "__qualname__", type(predict).__name__)
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raises as it was a ValueError of the model's that JAX logs and wraps."""
+    log = logging.getLogger("jax._src.callback")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        last = str(error).strip().splitlines()[-1]
+        if not last.startswith("ValueError: "):
+            raise
+        raise ValueError(last.removeprefix("ValueError: ")) from error
+    finally:
+        log.disabled = before
 
 
 def _names(labels: Any, categories: Sequence[str]) -> list[str]:
@@ -230,6 +279,7 @@ def _confidence(answers: jax.Array, outcome: jax.Array) -> jax.Array:
     return jnp.log(jnp.maximum(answers[..., outcome], _TINY))
 
 
+@_plain_errors()
 def audit(
     table: tables.Table,
     field: str,
@@ -242,12 +292,13 @@ def audit(
     plain = tables.Encoder.fit(
         table.select(rows.train), one_hot=False, standardize=False
     )
-    box = oracle(table, plain, predict)
+    answer = answering(table, plain, predict)
     x = {
         side: jnp.asarray(plain.encode(table.select(victims.record)))
         for side, victims in setting.sides.items()
     }
-    answers = np.asarray(box(x["train"]))
+    answers = answer(np.asarray(x["train"]))
+    box = Oracle.from_callable(answer, (plain.width,), answers.shape[1])
     outcome = np.asarray(setting.train.outcome)
     found = settings.without_target(setting)
     for side, victims in setting.sides.items():

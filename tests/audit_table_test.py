@@ -239,6 +239,13 @@ def test_integers_may_be_written_with_decimals(people, tmp_path):
         )
 
 
+def test_a_field_that_all_members_share_is_refused_by_name(people, tmp_path):
+    smokes = np.where(people[1]["trained"] == 1, "no", people[1]["smokes"])
+    path = rewritten(people, tmp_path, smokes=smokes)
+    with pytest.raises(ValueError, match="'smokes' is 'no' in all 300 training rows"):
+        load(path)
+
+
 def test_candidates_stay_within_the_schema(people):
     table, _ = load(people[0])
     encoder = tables.Encoder.fit(table)

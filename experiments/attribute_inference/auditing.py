@@ -64,7 +64,8 @@ def load(
     """Loads the table, and who was trained on, `[N]` bool.
 
     Raises:
-      ValueError: the column of members is missing, or says something else.
+      ValueError: the column of members is missing, or says something else; or a
+        sensitive field has one value in all of them.
     """
     table = tables.load(
         data, data_dir=folder, sensitive=sensitive, target=target, without=without
@@ -85,6 +86,8 @@ def load(
             f"--members={members} makes all {len(table)} rows the same: there must be "
             "members and others."
         )
+    for name in sensitive:
+        settings.must_vary(table, name, np.flatnonzero(trained))
     return table.without(members), trained
 
 

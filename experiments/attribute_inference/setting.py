@@ -114,8 +114,12 @@ def make(
       seed: of the split, and of the folds.
       outcome: of a table, what the model predicts, `[N]`.
       rows: the split, where the paper has its own.
+
+    Raises:
+      ValueError: if all training rows have the same value.
     """
     rows = tables.split_rows(table, seed=seed) if rows is None else rows
+    must_vary(table, field, rows.train)
     encoder = tables.Encoder.fit(table.select(rows.train))
     unseen = encoder.unseen(table.select(rows.test))
     rows = rows._replace(test=rows.test[~unseen])
@@ -140,6 +144,21 @@ def make(
         np.bincount(truth, minlength=size) / len(truth),
         int(unseen.sum()),
     )
+
+
+def must_vary(table: tables.Table, field: str, rows: np.ndarray) -> None:
+    """Refuses a field with one value in all training rows.
+
+    Raises:
+      ValueError: if it has.
+    """
+    present = np.unique(table[field][rows])
+    if len(present) < 2:
+        said = ", ".join(table.categories(field)[code] for code in present)
+        raise ValueError(
+            f"{field!r} is {said!r} in all {len(rows)} training rows: there is "
+            "nothing to infer; leave it out."
+        )
 
 
 def _victims(record: np.ndarray, x: np.ndarray, y: np.ndarray, *said: Any) -> Victims:

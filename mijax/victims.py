@@ -55,13 +55,7 @@ def in_chunks(attack: Attack, size: int) -> Attack:
         raise ValueError(f"The chunk's size is {size}: it must be 1 or more.")
 
     def chunked(key: Array, knowledge: Any, config: Any) -> Reconstruction:
-        if not hasattr(knowledge, "VICTIMS"):
-            raise ValueError(
-                f"{type(knowledge).__name__} cannot be cut into chunks, as its queries "
-                "are counted in one run: give a WhiteBox or a SharedUpdate, or attack "
-                "fewer victims."
-            )
-        number = knowledge.victims
+        number = _divisible(knowledge)
         chunk = min(size, number)
         each = _each(key, knowledge, -(-number // chunk) * chunk)
         chunks = jax.tree.map(
@@ -88,7 +82,7 @@ def across(attack: Attack, mesh: Mesh) -> Attack:
     devices = mesh.shape[AXIS]
 
     def spread(key: Array, knowledge: Any, config: Any) -> Reconstruction:
-        number = knowledge.victims
+        number = _divisible(knowledge)
         each = _each(key, knowledge, -(-number // devices) * devices)
         common = _replaced(knowledge, dict.fromkeys(knowledge.VICTIMS))
 
@@ -126,6 +120,17 @@ def everywhere(tree: Any, mesh: Mesh) -> Any:
         return jax.make_array_from_callback(value.shape, sharding, lambda i: value[i])
 
     return jax.tree.map(put, tree)
+
+
+def _divisible(knowledge: Any) -> int:
+    """The number of victims, whom a knowledge may be divided by."""
+    if not hasattr(knowledge, "VICTIMS"):
+        raise ValueError(
+            f"{type(knowledge).__name__} cannot be divided by its victims, as its "
+            "queries are counted in one run: give a WhiteBox or a SharedUpdate, or "
+            "attack fewer victims."
+        )
+    return knowledge.victims
 
 
 def _each(key: Array, knowledge: Any, number: int) -> tuple[Array, dict[str, Any]]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mijax import attacks
+from mijax import attacks, victims
 
 CASES = [pytest.param(case, id=case.name) for case in contract_cases.CASES]
 every_case = pytest.mark.parametrize("case", CASES)
@@ -149,6 +149,15 @@ def test_vmap_equals_stacked_singles(case):
     compare((keys[:1] * 2, worlds, configs[:1] * 2), (None, 0, None))
     if numbers(case.config):
         compare((keys[:1] * 2, worlds[:1] * 2, configs), (None, None, 0))
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if hasattr(case.values[0].kind, "VICTIMS")]
+)
+def test_victims_are_independent(case):
+    arguments = jax.random.key(0), world(case), case.config
+    one_by_one = jax.jit(victims.in_chunks(case.attack.attack, 1))
+    same(one_by_one(*arguments), run(case.attack)(*arguments))
 
 
 REFUSED = [

@@ -13,7 +13,7 @@ import tiny
 from mijax import federation, victims
 from mijax.attacks import inverting_gradients, mi_face
 from mijax.federation import Recipe
-from mijax.knowledge import Scores, SharedUpdate
+from mijax.knowledge import Scores, SharedUpdate, WhiteBox
 
 KEY = jax.random.key(0)
 CONFIG = inverting_gradients.Config(steps=2, restarts=2)
@@ -68,10 +68,23 @@ def test_keys_do_not_depend_on_their_number():
         victims.keys_of(many, 2)
 
 
-def test_a_black_box_is_not_cut():
+def test_a_black_box_is_not_divided():
     box = Scores.of(tiny.target(), jnp.array([0, 1]))
-    with pytest.raises(ValueError, match="Scores cannot be cut into chunks"):
-        victims.in_chunks(mi_face.attack, 1)(KEY, box, mi_face.Config(steps=1))
+    for divided in (
+        victims.in_chunks(mi_face.attack, 1),
+        victims.across(mi_face.attack, victims.over_devices()),
+    ):
+        with pytest.raises(ValueError, match="Scores cannot be divided"):
+            divided(KEY, box, mi_face.Config(steps=1))
+
+
+def test_a_method_without_randomness_is_divided_too():
+    box = WhiteBox(tiny.target(), jnp.array([0, 1, 2]))
+    config = mi_face.Config(steps=2)
+    whole = jax.jit(mi_face.attack)(KEY, box, config)
+    chunked = victims.in_chunks(mi_face.attack, 2)
+    for divided in (chunked, victims.across(chunked, victims.over_devices())):
+        same(jax.jit(divided)(KEY, box, config), whole)
 
 
 def test_a_chunk_of_none_is_refused():

@@ -69,7 +69,8 @@ def attack(
     """Recovers the image that the target is most confident about, for each victim.
 
     Args:
-      key: the key is consumed; the method itself is deterministic.
+      key: one key, or one a victim; it is consumed, though the method is
+        deterministic.
       knowledge: what the adversary has; `labels` are `[V]`.
       config: hyper-parameters.
 
@@ -80,21 +81,22 @@ def attack(
       ValueError: if `steps` is negative, if `labels` are not `[V]`, or if there would
         be more queries than a counter holds.
     """
+    del key
     if knowledge.labels.ndim != 1:
         raise ValueError(
             f"labels are {knowledge.labels.shape}: they must be [V], one a victim."
         )
     if isinstance(knowledge, Scores):
-        found, decode, queries = _with_scores(key, knowledge, config)
+        found, decode, queries = _with_scores(knowledge, config)
     else:
-        found, decode, queries = _with_gradients(key, knowledge, config)
+        found, decode, queries = _with_gradients(knowledge, config)
     images = config.finish(decode(found.best))
     return core.choose(
         images[:, None], found.loss[:, None], found.trace[..., None], queries
     )
 
 
-def _with_gradients(key: Array, knowledge: WhiteBox, config: Config) -> Any:
+def _with_gradients(knowledge: WhiteBox, config: Config) -> Any:
     target, codec = knowledge.target, knowledge.codec
     encode = codec.encode if codec else unprocessed
     decode = codec.decode if codec else unprocessed
@@ -111,7 +113,7 @@ def _with_gradients(key: Array, knowledge: WhiteBox, config: Config) -> Any:
 
     shape = knowledge.labels.shape[0], *target.shape
     found = minimize.descend(
-        key,
+        jax.random.key(0),
         minimize.gradient_of(objective),
         encode(jnp.full(shape, config.start, jnp.float32)),
         optax.sgd(config.learning_rate),
@@ -121,7 +123,7 @@ def _with_gradients(key: Array, knowledge: WhiteBox, config: Config) -> Any:
     return found, decode, 0
 
 
-def _with_scores(key: Array, knowledge: Scores, config: Config) -> Any:
+def _with_scores(knowledge: Scores, config: Config) -> Any:
     victims, shape = knowledge.labels.shape[0], knowledge.shape
     queries = victims * (2 * math.prod(shape) + 1) * (config.steps + 1)
     if queries > _COUNTABLE:
@@ -139,7 +141,7 @@ def _with_scores(key: Array, knowledge: Scores, config: Config) -> Any:
         return 1 - jnp.take_along_axis(scores, labels[:, None], 1)[:, 0], asked
 
     found = minimize.descend(
-        key,
+        jax.random.key(0),
         minimize.central_differences(cost, config.difference),
         jnp.full((victims, math.prod(shape)), config.start, jnp.float32),
         optax.sgd(config.learning_rate),

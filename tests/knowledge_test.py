@@ -159,7 +159,7 @@ class TestOpacity:
                 value = getattr(thing, name)
                 if callable(value) and not dataclasses.is_dataclass(value):
                     assert name in (
-                        *("oracle", "query", "complete", "of", "of_labels"),
+                        *("oracle", "query", "of", "of_labels"),
                         *("from_callable", "from_label_callable"),
                     )
                 if type(value).__module__.startswith("mijax"):
@@ -168,6 +168,17 @@ class TestOpacity:
         secrets = {id(leaf) for leaf in jax.tree.leaves(target.params)}
         assert not secrets & {id(leaf) for leaf in reached}
         assert not any(isinstance(value, Target) for value in reached)
+
+    @pytest.mark.parametrize("kind", [Scores, Labels])
+    def test_nobody_asks_past_the_count(self, kind, target):
+        assert not callable(kind.of(target, LABELS).oracle)
+
+    def test_confidences_do_not_hide_behind_labels(self, target, x):
+        labels = Labels.of(target, LABELS)
+        inside, _ = dataclasses.replace(
+            Scores.of(target, LABELS), oracle=labels.oracle
+        ).query(x)
+        np.testing.assert_array_equal(inside, np.eye(3)[labels.query(x)[0]])
 
 
 class TestChecks:

@@ -140,7 +140,7 @@ class Labels:
         **auxiliary: Any,
     ) -> "Labels":
         """Hides a target behind its predicted label; arguments as in `Scores.of`."""
-        return cls(Oracle.of(target, release), labels, 0, budget, **auxiliary)
+        return cls(Oracle.of_labels(target, release), labels, 0, budget, **auxiliary)
 
     @classmethod
     def from_callable(
@@ -190,7 +190,9 @@ def _no_derivative(primals: Any, tangents: Any) -> NoReturn:
 
 
 class Oracle:
-    """Answers queries, and offers nothing else to read.
+    """Answers queries of the knowledge that holds it, and offers nothing to read.
+
+    Whoever holds it cannot ask it past the count: only the knowledge's `query` asks.
 
     It answers confidences, `[B, K]`; a predicted label, as confidences of one class;
     or, where K is 1, the number that a regression predicts. Make one with `of`,
@@ -256,7 +258,7 @@ class Oracle:
         """Hides a Python callable that returns integer labels `[B]`."""
         return cls(_HostLabels(function, num_classes), (), shape, num_classes)
 
-    def complete(self, records: Array, columns: Array, values: Array) -> Array:
+    def _completed(self, records: Array, columns: Array, values: Array) -> Array:
         """Asks about each record with each completion of its unknown columns.
 
         Args:
@@ -273,10 +275,10 @@ class Oracle:
         else:
             known, filled = split_columns(records, columns, values)
             x = known[None] + filled[:, None]
-            answers = self(x.reshape(-1, *self.shape))
+            answers = self._answers(x.reshape(-1, *self.shape))
         return answers.reshape(values.shape[0], records.shape[0], -1)
 
-    def __call__(self, x: Array) -> Array:
+    def _answers(self, x: Array) -> Array:
         """Returns confidences `[B, K]` of images `[B, *shape]`."""
         if x.ndim != len(self.shape) + 1 or x.shape[1:] != self.shape:
             raise ValueError(
@@ -321,7 +323,8 @@ class _Labels(_Confidences):
     """The likeliest class, as confidences of one class."""
 
     def released(self, logits: Array, release: Any) -> Array:
-        scores = super().released(logits, release)
+        # A label would hide that there is no derivative.
+        scores = _opaque(super().released(logits, release))
         return jax.nn.one_hot(jnp.argmax(scores, -1), scores.shape[-1])
 
 
@@ -371,7 +374,7 @@ class _HostLabels(_Host):
 
 def _ask(knowledge: Scores | Labels, x: Array) -> tuple[Array, Array]:
     spent = knowledge.spent + jnp.int32(x.shape[0])
-    return knowledge.oracle(afforded(knowledge.budget, spent, x)), spent
+    return knowledge.oracle._answers(afforded(knowledge.budget, spent, x)), spent
 
 
 def afforded(budget: int | None, spent: Array, x: Array) -> Array:

@@ -277,7 +277,7 @@ class PartialRecord:
         columns, encodings = self.candidates.columns, self.candidates.encodings
 
         def of(encodings: Array) -> Array:
-            return self.oracle.complete(records, columns, encodings)
+            return self.oracle._completed(records, columns, encodings)
 
         return in_chunks(of, encodings, max(1, _PAIRS // records.shape[0]))
 

@@ -209,6 +209,12 @@ class TestChecks:
         ("kind", "answer", "message"),
         [
             (Scores, lambda x: np.zeros((len(x), 2)), r"answered \(4, 2\) for 4"),
+            (
+                Scores,
+                lambda x: np.full((len(x), 3), 7.0),
+                r"answered 7.0: .* in \[0, 1",
+            ),
+            (Scores, lambda x: np.full((len(x), 3), np.nan), "answered nan"),
             (Labels, lambda x: np.zeros((len(x), 3), int), r"\(4, 3\) for 4 images"),
             (Labels, lambda x: np.zeros(len(x)), "float64"),
             (Labels, lambda x: np.full(len(x), 7), "answered label 7"),

@@ -14,6 +14,8 @@ from jax.experimental import io_callback
 from mijax.core import Prior, Target, pytree, split_columns, static
 from mijax.knowledge import checks
 
+_ROUNDING = 1e-3  # by which a callable's confidences may leave [0, 1]
+
 
 @pytree
 class Scores:
@@ -77,7 +79,8 @@ class Scores:
         """Hides any Python callable: scikit-learn, PyTorch, an HTTP client.
 
         Args:
-          function: `images [B, *shape] -> confidences [B, num_classes]`, NumPy arrays.
+          function: `images [B, *shape] -> confidences [B, num_classes]`, NumPy arrays;
+            confidences are in [0, 1], or the query fails.
           labels: `[V]`.
           shape: of one example.
           num_classes: K.
@@ -348,6 +351,14 @@ class _Host:
             raise ValueError(
                 f"The black box answered {answer.shape} for {x.shape[0]} images: "
                 f"expected {(x.shape[0], self.num_classes)}."
+            )
+        right, expected = np.isfinite(answer), "finite numbers"
+        if self.num_classes > 1:
+            right &= (answer >= -_ROUNDING) & (answer <= 1 + _ROUNDING)
+            expected = "confidences in [0, 1], such as softmax makes of logits"
+        if not right.all():
+            raise ValueError(
+                f"The black box answered {answer[~right][0]}: expected {expected}."
             )
         return answer
 

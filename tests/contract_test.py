@@ -160,6 +160,14 @@ def test_victims_are_independent(case):
     same(one_by_one(*arguments), run(case.attack)(*arguments))
 
 
+@every_case
+def test_hyper_parameters_are_finite(case):
+    for name in numbers(case.config):
+        for bad in (float("nan"), jnp.array([0.5, jnp.inf])):
+            with pytest.raises(ValueError, match=f"{name} is .*: it must be finite"):
+                dataclasses.replace(case.config, **{name: bad})
+
+
 REFUSED = [
     pytest.param(case, number, id=f"{case.name}-{number}")
     for case in contract_cases.CASES

@@ -118,6 +118,12 @@ def test_searches_in_the_code_of_an_autoencoder(process):
     np.testing.assert_allclose(found.loss, 1 - confidences[LABELS, LABELS], rtol=1e-3)
 
 
+@pytest.mark.parametrize("difference", [0.0, -0.1])
+def test_a_difference_that_is_none_is_refused(difference):
+    with pytest.raises(ValueError, match=f"difference is {difference}: it must be pos"):
+        mi_face.Config(difference=difference)
+
+
 def test_more_queries_than_can_be_counted_are_refused(target):
     knowledge = dataclasses.replace(
         Scores.of(target, LABELS), labels=jnp.zeros(10_000, jnp.int32)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mijax import core
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, static
 from mijax.knowledge import Asked, PartialRecord
 
 _MOST = 4096  # candidates whose distances are held at once
@@ -53,7 +53,7 @@ def negative_entropy(answers: Array, outcome: Array | None) -> Array:
     return jnp.sum(jax.scipy.special.xlogy(answers, answers), 1)
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters.
 

@@ -30,7 +30,7 @@ from jax import Array
 from jax.scipy.special import erf
 
 from mijax import core
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, static
 from mijax.knowledge import Asked, PartialRecord
 
 
@@ -49,7 +49,7 @@ def likelier_in_training(error: Array, training: Array, population: Array) -> Ar
     return log_density(training) > log_density(population)
 
 
-@pytree
+@hyper_parameters
 class Config:
     """What the adversary knows of the model's errors.
 

@@ -25,11 +25,11 @@ from mijax.attacks import gradient_distance, label_recovery, seeds
 from mijax.attacks.gradient_distance import Distance
 from mijax.attacks.label_recovery import Rule
 from mijax.attacks.seeds import Seed
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, static
 from mijax.knowledge import SharedUpdate
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters.
 

@@ -24,12 +24,12 @@ from mijax import core, minimize
 from mijax.attacks import gradient_distance, seeds
 from mijax.attacks.gradient_distance import Distance
 from mijax.attacks.seeds import Seed
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, static
 from mijax.knowledge import SharedUpdate
 from mijax.victims import keys_of
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters; the defaults are the authors'.
 

@@ -31,7 +31,7 @@ from mijax import core, minimize
 from mijax.attacks import gradient_distance, label_recovery
 from mijax.attacks.gradient_distance import Distance
 from mijax.attacks.label_recovery import Rule
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, static
 from mijax.federation import client_update
 from mijax.knowledge import SharedUpdate
 from mijax.victims import keys_of
@@ -59,7 +59,7 @@ def as_computed(update: Any, observed: Any) -> Any:
     return update
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters.
 

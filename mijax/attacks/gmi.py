@@ -30,7 +30,7 @@ from jax import Array
 
 from mijax import core, minimize
 from mijax.attacks.identity_loss import cross_entropy
-from mijax.core import Prediction, pytree, static
+from mijax.core import Prediction, hyper_parameters, static
 from mijax.knowledge import WhiteBox
 from mijax.victims import keys_of
 
@@ -38,7 +38,7 @@ _AUTHORS_BATCH = 100
 _CHUNK = 64  # public images through the target at a time; changes no result
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters; the defaults are the authors'.
 

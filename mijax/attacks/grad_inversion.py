@@ -39,13 +39,13 @@ from mijax.attacks.gradient_distance import Distance
 from mijax.attacks.label_recovery import Rule
 from mijax.attacks.seeds import Seed
 from mijax.attacks.total_variation import total_variation
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, static
 from mijax.federation import Update
 from mijax.knowledge import SharedUpdate
 from mijax.victims import keys_of
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters; see the departures for the weights.
 

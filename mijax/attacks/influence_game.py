@@ -26,13 +26,13 @@ from jax import Array
 
 from mijax import core
 from mijax.attacks import map_inference
-from mijax.core import Target, pytree
+from mijax.core import Target, hyper_parameters
 from mijax.knowledge import Candidates, Oracle, PartialRecord, confusion
 
 Boolean = Callable[[Array], Array]
 
 
-@pytree
+@hyper_parameters
 class Config:
     """The game's noise.
 

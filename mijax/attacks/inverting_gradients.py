@@ -31,11 +31,11 @@ from mijax.attacks.gradient_distance import Distance
 from mijax.attacks.label_recovery import Rule
 from mijax.attacks.seeds import Seed
 from mijax.attacks.total_variation import total_variation
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, static
 from mijax.knowledge import SharedUpdate
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters.
 

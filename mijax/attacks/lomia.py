@@ -28,12 +28,12 @@ import optax
 from jax import Array
 
 from mijax import core, minimize
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, static
 from mijax.knowledge import Asked, PartialRecord
 from mijax.models.mlp import MLP
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters of the attack model.
 

@@ -27,11 +27,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from mijax import core, minimize
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, known, static
 from mijax.knowledge import Scores, WhiteBox
 
 _COUNTABLE = 2**31 - 1
@@ -42,7 +43,7 @@ def unprocessed(x: Array) -> Array:
     return x
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters.
 
@@ -61,6 +62,14 @@ class Config:
     learning_rate: float | Array = 10.0
     start: float | Array = 0.0
     difference: float | Array = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuses a difference that is none."""
+        difference = known(self.difference)
+        if difference is not None and not np.all(difference > 0):
+            raise ValueError(
+                f"difference is {self.difference}: it must be positive, such as 0.05."
+            )
 
 
 def attack(

@@ -37,7 +37,7 @@ from jax import Array
 
 from mijax import core, minimize
 from mijax.attacks import map_inference
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, static
 from mijax.knowledge import Oracle, PartialRecord, PoisonedTraining, normal
 
 Rows = tuple[Array, Array]
@@ -104,7 +104,7 @@ def gradient(key: Array, knowledge: PoisonedTraining, config: "Config") -> Rows:
     return restored(found.best)
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters.
 

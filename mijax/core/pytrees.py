@@ -23,8 +23,27 @@ def pytree(cls: type[T]) -> type[T]:
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
+def hyper_parameters(cls: type[T]) -> type[T]:
+    """Makes a `pytree` that refuses numbers that are NaN or infinite, by name."""
+    own: Callable[[Any], None] = getattr(cls, "__post_init__", lambda self: None)
+
+    def check(self: Any) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            numbers = known(value)
+            if numbers is not None and not np.all(np.isfinite(numbers)):
+                raise ValueError(f"{field.name} is {value}: it must be finite.")
+        own(self)
+
+    setattr(cls, "__post_init__", check)  # noqa: B010
+    return pytree(cls)
+
+
 def known(value: Any) -> np.ndarray | None:
-    """Returns the numbers of an array, or None inside a trace, where there are none."""
+    """Returns numbers, or None inside a trace, where there are none."""
+    if isinstance(value, float):
+        return np.asarray(value)
     if not isinstance(value, np.ndarray | np.generic | jax.Array):
         return None
     if isinstance(value, Tracer):

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from mijax.core import pytree, static
+from mijax.core import hyper_parameters, pytree, static
 from mijax.fit import Step
 from mijax.models.dcgan import Critic, Generator
 
 
-@pytree
+@hyper_parameters
 class Config:
     """Hyper-parameters; the defaults are Zhang et al.'s."""
 

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
 
-from mijax.core import Prediction, Target, pytree, static
+from mijax.core import Prediction, Target, hyper_parameters, known, static
 from mijax.fit import cross_entropy
 
 ExampleGradient = Callable[[Any], Any]
 
 
-@pytree
+@hyper_parameters
 class Recipe:
     """How a client trains; all who take part know it.
 
@@ -58,6 +59,12 @@ class Recipe:
             )
         if self.local_batch is not None and self.local_batch < 1:
             raise ValueError(f"local_batch is {self.local_batch}: it must be positive.")
+        rate = known(self.learning_rate)
+        if self.local_steps and rate is not None and not np.all(rate > 0):
+            raise ValueError(
+                f"learning_rate is {self.learning_rate}: local steps share no change "
+                "unless it is positive."
+            )
 
 
 class Update(NamedTuple):
@@ -213,7 +220,17 @@ def share(
 
     Returns:
       Leaves `[V, ...]`; `statistics` is None unless the recipe shares them.
+
+    Raises:
+      ValueError: as `client_update`, or if labels are no classes of the target.
     """
+    given, classes = known(labels), target.num_classes
+    if given is not None and given.ndim == 2:
+        wrong = given[(given < 0) | (given >= classes)]
+        if wrong.size:
+            raise ValueError(
+                f"labels hold {wrong[0]}: the target's classes are 0 to {classes - 1}."
+            )
 
     def one(key: Array, x: Array, labels: Array) -> Update:
         change, statistics = client_update(recipe, target, x, labels, example_gradient)

@@ -214,12 +214,22 @@ def test_bad_recipes_are_refused(batch):
         ({"loss": "cross_entropy"}, "loss is 'cross_entropy'"),
         ({"local_steps": -1}, "local_steps is -1"),
         ({"local_batch": 0}, "local_batch is 0"),
+        ({"local_steps": 1, "learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
     ]:
         with pytest.raises(ValueError, match=message):
             Recipe(**options)
     recipe = Recipe(local_steps=1, local_batch=3)
     with pytest.raises(ValueError, match="local_batch is 3"):
         federation.share(KEY, recipe, tiny.target(), *batch)
+    x, labels = batch
+    with pytest.raises(ValueError, match=r"labels hold 9: .* classes are 0 to 2"):
+        federation.share(KEY, Recipe(), tiny.target(), x, jnp.full_like(labels, 9))
+    standing = Recipe(local_steps=1, learning_rate=0)  # as axes of vmap may be
+    update = SHARE(KEY, Recipe(), tiny.target(), *batch).change
+    known = SharedUpdate(tiny.target(), update, x.shape[1], standing)
+    with pytest.raises(ValueError, match="learning_rate is 0"):
+        known.checked()
 
 
 def test_predictions_are_taken_as_they_come(batch):

@@ -338,6 +338,8 @@ class TestSeeds:
         x = seeds.Patterned(3)(KEY, (2, 8, 8, 1), None)
         np.testing.assert_array_equal(x[:, :3, :3], x[:, 3:6, 3:6])
         np.testing.assert_array_equal(x[:, :2, :2], x[:, 6:, 6:])
+        with pytest.raises(ValueError, match="side is 0"):
+            seeds.Patterned(0)
 
     def test_colors(self):
         for seed, color in [(seeds.DARK, 0), (seeds.LIGHT, 1), (seeds.RED, [1, 0, 0])]:

@@ -49,6 +49,11 @@ class Patterned:
 
     side: int = 8
 
+    def __post_init__(self) -> None:
+        """Refuses a square that is none."""
+        if self.side < 1:
+            raise ValueError(f"side is {self.side}: it must be 1 or more.")
+
     def __call__(
         self, key: Array, shape: tuple[int, ...], similar: Array | None
     ) -> Array:

@@ -1,8 +1,10 @@
 """What a federated server sees of its clients: their updates, never their batches."""
 
+import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -74,6 +76,9 @@ class SharedUpdate:
                 f"The local recipe is {self.recipe!r}: give a mijax.federation.Recipe, "
                 "for how the clients trained."
             )
+        # Where an integer stands, the constructor may be making axes for `vmap`.
+        rate = jnp.asarray(self.recipe.learning_rate)
+        dataclasses.replace(self.recipe, learning_rate=rate)
         _same_architecture("update", self.update, self.target.trained)
         if self.statistics is not None:
             running = self.target.running_statistics

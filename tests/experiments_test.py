@@ -62,7 +62,11 @@ def digest(workdir):
 
 def test_the_surest_sample_is_the_surest():
     logits = jnp.array([[1.0, 0.0], [9.0, 0.0], [9.0, 8.5]])
-    target = Target.from_function(lambda params, x: params[x[:, 0]], logits, (1,))
+
+    def function(params, x):
+        return params[x[:, 0].astype(int)]
+
+    target = Target.from_function(function, logits, (1,))
     drawn = np.arange(3, dtype=np.int32)[:, None]
     found = judging.surest(target, drawn, np.array([0, 1]))
     np.testing.assert_array_equal(found.ravel(), [1, 2])

@@ -27,6 +27,7 @@ GEOMETRIES = [
     (8, 6, 4, 3, 2, "SAME"),  # few channels out
     (2, 6, 5, 9, 1, "SAME"),  # a kernel larger than the map
     (8, 6, 1, 9, 2, "SAME"),
+    (5, 512, 2, 32, 1, "VALID"),  # a large kernel
 ]
 
 
@@ -80,7 +81,7 @@ def test_weight_gradient_of_a_few_images_at_a_time(monkeypatch):
     x = x * jax.random.normal(jax.random.key(1), x.shape)
     geometry = convolution._geometry((8, 8), (3, 3), 1, "SAME")
     whole = convolution._weight_gradient_cpu(geometry, x, y)
-    monkeypatch.setattr(convolution, "_CACHE", 3 * x[0].nbytes)
+    monkeypatch.setattr(convolution, "_GATHERED", 3 * 9 * x[0].nbytes)
     close(convolution._weight_gradient_cpu(geometry, x, y), whole)
 
 

@@ -34,9 +34,11 @@ from jax import Array, lax
 Padding = str | Sequence[tuple[int, int]]
 _Operation = Callable[[Array, Array], Array]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_FEW_CHANNELS = 8  # of a product that is too thin
 _HANDFUL = 4  # channels that need no product
-_CACHE = 2**20  # bytes of maps that stay near a core
+_CACHE = 2**20  # bytes of patches that stay near a core
+_LARGE = 2**14  # entries of a tap that is transposed in blocks
+_BLOCK = 16  # of its columns
+_GATHERED = 6 * 2**20  # bytes of patches that stay near all
 
 
 class Geometry(NamedTuple):
@@ -360,8 +362,7 @@ def _padded(geometry: Geometry, x: Array) -> Array:
 
 def _data_gradient_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
     stride, (rows, columns) = geometry.stride, geometry.size
-    # The barrier keeps the flipped kernel a plain operand inside loops.
-    flipped = lax.optimization_barrier(jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2))
+    flipped = _flipped(kernel)
     if stride == 1:
         padding = tuple(
             (k - 1 - low, n - m + low)
@@ -385,6 +386,19 @@ def _data_gradient_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
     maps = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
     grown = (y.shape[0], counts[0] * stride, counts[1] * stride, kernel.shape[2])
     return maps.reshape(grown)[:, :rows, :columns]
+
+
+def _flipped(kernel: Array) -> Array:
+    """The kernel of the transposed convolution, `[height, width, O, C]`."""
+    height, width, channels, features = kernel.shape
+    kernel = jnp.flip(kernel, (0, 1))
+    if channels * features < _LARGE or features % _BLOCK:
+        # The barrier keeps it a plain operand inside loops.
+        return lax.optimization_barrier(kernel.transpose(0, 1, 3, 2))
+    # By blocks in a loop: where XLA fuses a transposition, it is slow.
+    blocks = kernel.reshape(-1, channels, features // _BLOCK, _BLOCK).swapaxes(1, 2)
+    blocks = lax.map(jnp.transpose, blocks.reshape(-1, channels, _BLOCK))
+    return blocks.reshape(height, width, features, channels)
 
 
 def _phase(
@@ -426,7 +440,7 @@ def _correlate(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) ->
 def _weight_gradient_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
     # A few images at a time, so that what is gathered of them stays in the cache.
     batch = x.shape[0]
-    fit = max(1, _CACHE // x[0].nbytes)
+    fit = max(1, _GATHERED // _patch_bytes(geometry, 1, x.shape[3]))
     few = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit)
     if few == batch:
         return _weight_gradient_of_few(geometry, x, y)
@@ -440,33 +454,44 @@ def _weight_gradient_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
 
 
 def _weight_gradient_of_few(geometry: Geometry, x: Array, y: Array) -> Array:
+    """A convolution along H, whose channels are the pixels of a row of all images."""
+    channels, features = x.shape[3], y.shape[3]
+    if geometry.kernel == (1, 1):
+        seen = _shifted(geometry, _padded(geometry, x), 0, 0).reshape(-1, channels)
+        return (seen.T @ y.reshape(-1, features))[None, None]
     height, width = geometry.kernel
-    channels = x.shape[3]
-    padded = _padded(geometry, x)
-    y = y.reshape(-1, y.shape[3])
-    if channels >= _FEW_CHANNELS:
-        taps = [
-            _shifted(geometry, padded, i, j).reshape(-1, channels).T @ y
-            for i, j in _taps(geometry)
-        ]
-        return jnp.stack(taps).reshape(height, width, channels, -1)
-    # Few channels make thin products: gather a kernel's row of taps before each.
     stride, (rows, columns) = geometry.stride, geometry.output
-    gathered = jnp.concatenate(
-        [
-            padded[:, :, j : j + stride * (columns - 1) + 1 : stride]
-            for j in range(width)
-        ],
-        axis=-1,
+    x = _pixels_last(geometry, x)
+    x = jnp.stack(
+        [x[j % stride, ..., j // stride :][..., :columns] for j in range(width)]
     )
-    taps = [
-        gathered[:, i : i + stride * (rows - 1) + 1 : stride]
-        .reshape(-1, width * channels)
-        .T
-        @ y
-        for i in range(height)
+    kernel = lax.conv_general_dilated(
+        x.reshape(width * channels, x.shape[2], -1),
+        y.transpose(1, 0, 2, 3).reshape(rows, -1, features),
+        (1,),
+        "VALID",
+        rhs_dilation=(stride,),
+        dimension_numbers=("NHC", "HIO", "NHC"),
+    )
+    return kernel.reshape(width, channels, height, features).transpose(2, 0, 1, 3)
+
+
+def _pixels_last(geometry: Geometry, x: Array) -> Array:
+    """Padded maps by phase of their columns, `[stride, C, H, B, W / stride]`."""
+    stride = geometry.stride
+    rows = (geometry.output[0] - 1) * stride + geometry.kernel[0]
+    columns = geometry.output[1] + (geometry.kernel[1] - 1) // stride
+    pads = [
+        (low, size - low - n, 0)
+        for size, n, (low, _) in zip(
+            (rows, columns * stride), geometry.size, geometry.padding, strict=True
+        )
     ]
-    return jnp.stack(taps).reshape(height, width, channels, -1)
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+    x = x.reshape(-1, rows, columns, stride, x.shape[3]).swapaxes(0, 1)
+    # Row by row in a loop: where XLA fuses a transposition, it is slow.
+    x = lax.map(lambda row: row.transpose(2, 3, 0, 1), x)
+    return x.transpose(1, 2, 0, 3, 4)
 
 
 def _forwards_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -524,8 +549,12 @@ def _weight_gradients_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
 
 def _is_large(geometry: Geometry, batch: int, channels: int) -> bool:
     """Whether the patches of one problem fill the cache: then one after another."""
+    return _patch_bytes(geometry, batch, channels) > _CACHE
+
+
+def _patch_bytes(geometry: Geometry, batch: int, channels: int) -> int:
     (height, width), (rows, columns) = geometry.kernel, geometry.output
-    return 4 * batch * rows * columns * height * width * channels > _CACHE
+    return 4 * batch * rows * columns * height * width * channels
 
 
 def _patches(geometry: Geometry, x: Array) -> Array:

@@ -11,9 +11,11 @@ gradient-matching attack) stay inside them. On accelerators each is the plain `l
 convolution. XLA for CPU is fast only for forward convolutions of maps that are larger
 than their kernel and have many channels; inside `scan` it never rewrites the
 derivatives into that form. So on CPU the data gradient is written as `stride**2`
-forward convolutions (one per output phase), the weight gradient as matrix products;
-and next to images, where channels are few, few channels in are summed by tap and few
-channels out are one product of all taps and a sum of shifted maps.
+forward convolutions (one per output phase), the weight gradient as a convolution along
+rows whose channels are pixels; forward convolutions of many channels and two or three
+taps are Winograd's; and next to images, where channels are few, few channels in are
+summed by tap and few channels out are one product of all taps and a sum of shifted
+maps.
 
 `jax.custom_vjp` is what closes the set, so forward-mode differentiation (`jax.jvp`)
 of these operations raises; compose reverse over reverse instead.
@@ -23,6 +25,7 @@ kernels `[height, width, C, O]`.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -39,6 +42,35 @@ _CACHE = 2**20  # bytes of patches that stay near a core
 _LARGE = 2**14  # entries of a tap that is transposed in blocks
 _BLOCK = 16  # of its columns
 _GATHERED = 6 * 2**20  # bytes of patches that stay near all
+
+
+_WORTHWHILE = 16  # 1 / (1 / channels in + 1 / channels out), for tiles
+_MANY_TILES = 32
+_TILED = 24 * 2**20  # bytes of transformed tiles that stay near all cores
+
+_Matrix = Sequence[Sequence[float]]
+
+
+class _Transform(NamedTuple):
+    """Winograd's, of two outputs along one axis."""
+
+    map: _Matrix
+    kernel: _Matrix
+    product: _Matrix
+
+
+_TRANSFORMS = {  # by taps
+    2: _Transform(
+        ((1, -1, 0), (0, 1, 0), (0, -1, 1)),
+        ((1, 0), (1, 1), (0, 1)),
+        ((1, 1, 0), (0, 1, 1)),
+    ),
+    3: _Transform(
+        ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+        ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
+        ((1, 1, 1, 0), (0, 1, -1, -1)),
+    ),
+}
 
 
 class Geometry(NamedTuple):
@@ -315,7 +347,90 @@ def _forward_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
         padded = _padded(geometry, x)
         patches = [_shifted(geometry, padded, i, j) for i, j in _taps(geometry)]
         return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, features)
+    if _suits_tiles(geometry, x, kernel):
+        return _by_tiles(geometry, x, kernel)
     return _plain(geometry, x, kernel)
+
+
+def _suits_tiles(geometry: Geometry, x: Array, kernel: Array) -> bool:
+    """Whether the products saved are worth the sums before and after them."""
+    channels, features = kernel.shape[2:]
+    return (
+        geometry.stride == 1
+        and set(geometry.kernel) <= set(_TRANSFORMS)
+        and channels * features >= _WORTHWHILE * (channels + features)
+        and x.shape[0] * math.prod(_tiles(geometry)) >= _MANY_TILES
+        and jnp.finfo(x.dtype).bits >= 32
+    )
+
+
+def _tiles(geometry: Geometry) -> tuple[int, int]:
+    rows, columns = geometry.output
+    return -(-rows // 2), -(-columns // 2)
+
+
+def _by_tiles(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """Winograd's minimal filtering: 2x2 outputs of a 3x3 kernel by 16 products, not 36.
+
+    Sums of a tile times sums of the kernel, summed again. Rounding errors are those of
+    the plain form (within a factor of 1.5).
+
+    References:
+      Lavin, Gray. Fast algorithms for convolutional neural networks. CVPR 2016.
+      arXiv:1509.09308.
+    """
+    (batch, _, _, channels), features = x.shape, kernel.shape[3]
+    rows, columns = _tiles(geometry)
+    by_row, by_column = (_TRANSFORMS[k] for k in geometry.kernel)
+    pads = [
+        (low, 2 * (tiles + 1) - n - low, 0)
+        for tiles, n, (low, _) in zip(
+            (rows, columns), geometry.size, geometry.padding, strict=True
+        )
+    ]
+    kernel = jnp.stack(_sums(by_row.kernel, list(kernel)))
+    kernel = jnp.stack(_sums(by_column.kernel, list(kernel.swapaxes(0, 1))))
+    across, down = kernel.shape[:2]
+
+    def of_few(x: Array) -> Array:
+        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+        seen = [x[:, :, j : j + 2 * columns : 2] for j in range(across)]
+        x = jnp.stack(_sums(by_column.map, seen))
+        seen = [x[:, :, i : i + 2 * rows : 2] for i in range(down)]
+        x = jnp.stack(_sums(by_row.map, seen), 1)  # [across, down, B, rows, columns, C]
+        y = jnp.matmul(
+            x.reshape(across * down, -1, channels),
+            kernel.reshape(across * down, channels, features),
+        )
+        y = y.reshape(across, down, -1, rows, columns, features)
+        y = jnp.stack(_sums(by_column.product, list(y)), 4)
+        y = y.reshape(down, -1, rows, 2 * columns, features)
+        y = jnp.stack(_sums(by_row.product, list(y)), 2)
+        return y.reshape(-1, 2 * rows, 2 * columns, features)
+
+    one = 4 * across * down * rows * columns * (channels + features)
+    few = _few(batch, one, _TILED)
+    if few == batch:
+        y = of_few(x)
+    else:
+        y = lax.map(of_few, x.reshape(batch // few, few, *x.shape[1:]))
+        y = y.reshape(batch, *y.shape[2:])
+    return y[:, : geometry.output[0], : geometry.output[1]]
+
+
+def _sums(matrix: _Matrix, parts: Sequence[Array]) -> list[Array]:
+    """A product by a small matrix, elementwise, which fuses."""
+    zero = jnp.zeros((), parts[0].dtype)
+    return [
+        sum((w * part for w, part in zip(weights, parts, strict=True) if w), zero)
+        for weights in matrix
+    ]
+
+
+def _few(batch: int, one: int, limit: int) -> int:
+    """The most images at a time that divide the batch, of `one` bytes each."""
+    fit = max(1, limit // one)
+    return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit)
 
 
 def _by_taps(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -440,8 +555,7 @@ def _correlate(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) ->
 def _weight_gradient_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
     # A few images at a time, so that what is gathered of them stays in the cache.
     batch = x.shape[0]
-    fit = max(1, _GATHERED // _patch_bytes(geometry, 1, x.shape[3]))
-    few = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit)
+    few = _few(batch, _patch_bytes(geometry, 1, x.shape[3]), _GATHERED)
     if few == batch:
         return _weight_gradient_of_few(geometry, x, y)
     chunks = [each.reshape(batch // few, few, *each.shape[1:]) for each in (x, y)]

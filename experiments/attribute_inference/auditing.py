@@ -231,7 +231,8 @@ def _whole(label: Any) -> bool:
 
 def _confidence(answers: jax.Array, outcome: jax.Array) -> jax.Array:
     """How likely the model itself says the outcome is."""
-    return jnp.log(jnp.maximum(answers[..., outcome], _TINY))
+    confidence = jnp.take_along_axis(answers, outcome[..., None], -1)[..., 0]
+    return jnp.log(jnp.maximum(confidence, _TINY))
 
 
 def audit(

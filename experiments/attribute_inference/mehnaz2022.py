@@ -113,7 +113,6 @@ def page(
                         f"{name}, {attack} on the {target}, members",
                         "train",
                         f"{attack}-{target}",
-                        "imputation_with_outcome",
                     )
                 )
         shown.append(_table(name, found, metrics))
@@ -136,7 +135,8 @@ def page(
         knowledge="A black box of confidences (LOMIA: labels), the person's true "
         "class, all other fields. Fredrikson's attack has the confusion matrix and "
         "marginals; the other two need none.",
-        baseline="imputation from the known fields, without the target.",
+        baseline="imputation from the known fields and the true class, without the "
+        "target.",
         n=sum(len(seed["train.truth"]) for found in results.values() for seed in found),
         metrics=metrics,
         tables=shown,

@@ -200,7 +200,11 @@ def draw_bars(
     ends = [(line.value, line.low, line.high) for line in bars.values()]
     value, low, high = np.array(ends, float).T
     figures.bars(
-        [row.replace("_", " ") for row in bars],
+        [
+            ("no target: " if row.startswith(WITHOUT_TARGET) else "")
+            + row.replace("_", " ")
+            for row in bars
+        ],
         value,
         path,
         low=np.where(np.isnan(low), value, low),

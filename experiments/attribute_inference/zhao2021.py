@@ -10,6 +10,7 @@ Expected (purchases): AUC of strong membership .60 or less at distance 1, .90 or
 
 import itertools
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ BITS = {1: 8, 3: 4, 6: 2}  # unknown bits, and how many sets of them are tried
 APPROXIMATE = 8  # unknown bits of AAI
 RADIUS = 2.0
 VICTIMS = 400
-PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # of the imputation
+PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of the imputation
 SIDES = "members", "others"
 # Who needs no target: the first knows what the adversary knows, the second less.
 WITHOUT = {
@@ -131,17 +132,24 @@ def _means(data: dict, side: str) -> np.ndarray:
 
 
 def _imputed(data: dict, side: str, columns: np.ndarray) -> np.ndarray:
-    """Bits from the class and all other bits, by people of the other side."""
+    """Bits from the class and all other bits, by people of the other side.
+
+    Where the other bits add but noise to the class, it is imputed from the class alone.
+    """
     (other,) = set(SIDES) - {side}
     classes = 1 + max(labels.max() for _, labels in data.values())
 
-    def known(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        return np.c_[np.delete(x, columns, 1), np.eye(classes)[labels]]
+    def known(side: str) -> list[np.ndarray]:
+        x, labels = map(np.asarray, data[side])
+        of_class = np.eye(classes)[labels]
+        return [of_class, np.c_[of_class, np.delete(x, columns, 1)]]
 
-    x, labels = (np.asarray(part) for part in data[other])
-    model = RidgeCV(PENALTIES).fit(known(x, labels), x[:, columns])
-    x, labels = (np.asarray(part)[:VICTIMS] for part in data[side])
-    return model.predict(known(x, labels)).reshape(len(x), -1) > 0.5
+    truth = np.asarray(data[other][0])[:, columns]
+    models = [RidgeCV(PENALTIES).fit(x, truth) for x in known(other)]
+    scores: list[Any] = [model.best_score_ for model in models]  # leaving one out
+    best = int(np.argmax(scores))
+    said = models[best].predict(known(side)[best][:VICTIMS])
+    return said.reshape(len(said), -1) > 0.5
 
 
 def _exact(

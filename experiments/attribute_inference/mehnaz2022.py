@@ -125,7 +125,8 @@ def page(
         pictures.append(
             report.Picture(
                 folder / f"{name}_gmean.png",
-                f"{people[name].name}, {len(found)} seeds. The mode has a G-mean of 0.",
+                f"{people[name].name}, {len(found)} seeds. The mode has a G-mean "
+                "of 0, a random guess of a half.",
             )
         )
     return Page(

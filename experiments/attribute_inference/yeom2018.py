@@ -195,10 +195,10 @@ def _draw(
     figures.lines(
         gaps,
         {
-            "VKORC1": verdicts.band(
+            "VKORC1, by MAP": verdicts.band(
                 np.stack([advantages[f"vkorc1-map-{model}"] for model in order])
             ),
-            "CYP2C9": verdicts.band(
+            "CYP2C9, by MAP": verdicts.band(
                 np.stack([advantages[f"cyp2c9-map-{model}"] for model in order])
             ),
             "membership": verdicts.band(membership),

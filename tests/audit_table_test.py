@@ -189,6 +189,17 @@ def test_refuses_answers_that_fit_no_target(people, answer, message):
         np.asarray(box(np.asarray(encoder.encode(table))))
 
 
+def test_a_model_that_takes_other_columns_is_told_in_one_line(people):
+    table, _ = load(people[0])
+
+    def predict(given):
+        return given["sex"].astype(float)
+
+    with pytest.raises(ValueError, match=r"could not convert.* sex \(text\)") as told:
+        auditing.check_model(table, predict)
+    assert "\n" not in str(told.value)
+
+
 def test_candidates_stay_within_the_schema(people):
     table, _ = load(people[0])
     encoder = tables.Encoder.fit(table)

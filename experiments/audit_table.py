@@ -69,6 +69,7 @@ def main() -> None:
     )
     print(table.report(), flush=True)
     predict = auditing.open_model(_MODEL.value, _TRUST.value)
+    auditing.check_model(table, predict)
     start = time.monotonic()
     rows = tables.Rows(np.flatnonzero(members), np.flatnonzero(~members))
     metrics: dict[str, report.Metric] = {}

@@ -223,6 +223,7 @@ def bars(
             va="center",
             fontsize=_TEXT,
             color=_INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # over the line
         )
     if baseline is not None:
         axes.axvline(baseline, color=_COLORS[1], linestyle="--", linewidth=1.4)

@@ -36,18 +36,18 @@ def common(experiment: str, *, dataset: str | None) -> None:
 def from_config(default: C, prefix: str) -> Callable[..., C]:
     """Defines `--prefix.field` for each number or list of names; returns their reader.
 
-    The default shown is the method's; a flag that is not given leaves the preset's
-    value alone (see `overridden`).
+    A flag that is not given leaves the preset's value alone, and is None in records:
+    the method's own default, which its help shows, may be another.
     """
     names = {}
     for field in dataclasses.fields(default):  # type: ignore[arg-type]
         value = getattr(default, field.name)
         name = f"{prefix}.{field.name}"
-        about = f"{type(default).__module__}: {name}"
+        about = f"{type(default).__module__}: {name} in place of the preset's; {value}."
         if type(value) in _DEFINE:
-            _DEFINE[type(value)](name, value, about)
+            _DEFINE[type(value)](name, None, about)
         elif value and type(value) is tuple and {*map(type, value)} == {str}:
-            flags.DEFINE_list(name, list(value), about)
+            flags.DEFINE_list(name, None, about)
         else:
             continue
         names[field.name] = name

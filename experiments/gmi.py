@@ -42,7 +42,10 @@ from mijax.models.vgg import VGG16
 
 _KIND = flags.DEFINE_enum("kind", "faces", ["faces", "digits"], "What is private.")
 _TARGET = flags.DEFINE_enum(
-    "target", "vgg16", ["vgg16", "resnet152", "face_evolve"], "The attacked network."
+    "target",
+    None,
+    ["vgg16", "resnet152", "face_evolve"],
+    "The attacked network of --kind=faces --preset=paper: vgg16 by default.",
 )
 _NULL = flags.DEFINE_enum(
     "null",
@@ -59,7 +62,9 @@ _TARGET_STEPS = flags.DEFINE_integer(
 _EVALUATOR_STEPS = flags.DEFINE_integer(
     "evaluator_steps", None, "Training steps of the evaluator.", lower_bound=1
 )
-_SHOWN = flags.DEFINE_integer("num_shown", 10, "Identities in the figure: the first.")
+_SHOWN = flags.DEFINE_integer(
+    "num_shown", 10, "Identities in the figure: the first.", lower_bound=1
+)
 _GLIMPSE = flags.DEFINE_enum(
     "glimpse",
     "none",
@@ -94,7 +99,9 @@ class Sizes:
     anchors: int = 512  # images behind the logit loss's mean feature
 
 
-def sizes(kind: str, preset: str, target: str, private: int, judged: int) -> Sizes:
+def sizes(
+    kind: str, preset: str, target: str | None, private: int, judged: int
+) -> Sizes:
     """Returns the preset: `private` classes for the target, `judged` to the judge."""
     every = ("cross_entropy", "logit", "max_margin")
     if kind == "digits":
@@ -123,7 +130,7 @@ def sizes(kind: str, preset: str, target: str, private: int, judged: int) -> Siz
         "vgg16": VGG16(private),
         "resnet152": resnet152(private),
         "face_evolve": FaceEvolve(private),
-    }[target]
+    }[target or "vgg16"]
     return Sizes(
         network, resnet18(judged), 4000, 6000, gmi.Config(), every, anchors=5000
     )
@@ -133,6 +140,14 @@ def main() -> None:
     """Trains target and evaluator, attacks, judges, and writes the report."""
     values = flags.FLAGS
     _CONFIG()  # Refuses a bad flag before anything is done.
+    if _TARGET.value is not None and (_KIND.value, values.preset) != (
+        "faces",
+        "paper",
+    ):
+        raise ValueError(
+            f"--target={_TARGET.value} goes with --kind=faces --preset=paper alone: "
+            f"leave it out of --kind={_KIND.value} --preset={values.preset}."
+        )
     workdir = report.prepare_workdir(values.workdir)
     stages.claim(workdir, common.given(), values.resume)
     world = getattr(worlds, _KIND.value)(values.dataset, values.data_dir)
@@ -198,7 +213,7 @@ def main() -> None:
         "random_latents": drawn[: len(labels)],
         "mean_face": np.repeat(drawn.mean(0, keepdims=True), len(labels), 0),
     }
-    chosen = surest(target, drawn[: size.anchors], labels)
+    chosen = judging.surest(target, drawn[: size.anchors], labels)
     real, real_labels = per_person(private.test, labels)
     shown = recovered | {"surest_sample": chosen} | without | {"real_test": real}
     experts: list[judging.Judge | None] = [
@@ -373,12 +388,6 @@ GLIMPSES: dict[str, Callable[[Any], Glimpse]] = {
     "center": lambda x: glimpses.masked(x, glimpses.center_mask(*x.shape[1:3])),
     "t": lambda x: glimpses.masked(x, glimpses.t_mask(*x.shape[1:3])),
 }
-
-
-def surest(target: Target, drawn: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Of the images drawn, the one that the target is surest of for each label."""
-    logits = judging.batched(lambda x: target.predict(x).logits)(drawn)
-    return drawn[np.argmax(logits - logits.max(1, keepdims=True), 0)[labels]]
 
 
 def per_person(test: Dataset, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -133,3 +133,9 @@ def _judge(
         np.concatenate(labels),
         len(private.names),
     )
+
+
+def surest(target: Target, drawn: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of the images drawn, the one that the target is surest of for each label."""
+    logits = batched(lambda x: target.predict(x).logits)(drawn)
+    return drawn[np.argmax(jax.nn.log_softmax(logits, 1), 0)[labels]]

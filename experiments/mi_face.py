@@ -196,14 +196,7 @@ def main() -> None:
         pictures=draw(workdir, shown, found, swept, faces.train, metrics),
         differences=DIFFERENCES,
         caveats=caveats(judges, faces),
-        command="python -m experiments.mi_face "
-        + common.describe(
-            {
-                k: v
-                for k, v in common.given().items()
-                if k not in ("workdir", "data_dir")
-            }
-        ),
+        command=common.command("mi_face"),
     )
     summary(metrics)
     print(f"report: {page}", flush=True)

@@ -77,6 +77,8 @@ class Metric:
     leakage: float | None = None
     paper: float | None = None  # the published number
     failed: int = 0  # examples of n that were not finite, counted as failures
+    leakage_low: float | None = None  # ends of its 95 % interval
+    leakage_high: float | None = None
 
 
 class Table(NamedTuple):
@@ -105,7 +107,8 @@ def metric(
 ) -> Metric:
     """Makes a line of the result table from one value for each example.
 
-    Values that are all 0 or 1 get Wilson's interval, others a bootstrap interval.
+    Values that are all 0 or 1 get Wilson's interval, others a bootstrap interval; the
+    leakage of the former has the ends that Wilson's give, as for a known baseline.
 
     Args:
       values: `[n]`.
@@ -132,13 +135,43 @@ def metric(
         interval = (float(values.mean()), None, None, values.size)
     else:
         interval = intervals.mean(values, clusters=clusters)
-    without = None
-    if baseline is not None:
-        without = float(np.asarray(baseline, np.float64).mean())
-    leakage = None
-    if without is not None and perfect is not None and without != perfect:
-        leakage = (interval[0] - without) / (perfect - without)
-    return Metric(*interval, without, leakage, paper, int(lost.sum()))
+    line = Metric(*interval, paper=paper, failed=int(lost.sum()))
+    if baseline is None:
+        return line
+    baseline = np.asarray(baseline, np.float64)
+    line = dataclasses.replace(line, baseline=float(baseline.mean()))
+    if perfect is None or line.baseline == perfect:
+        return line
+    leakage, low, high = _leakage(line, values, baseline, perfect, clusters)
+    return dataclasses.replace(
+        line, leakage=leakage, leakage_low=low, leakage_high=high
+    )
+
+
+def _leakage(
+    line: Metric,
+    values: np.ndarray,
+    baseline: np.ndarray,
+    perfect: float,
+    clusters: ArrayLike | None,
+) -> tuple[float, float | None, float | None]:
+    """The share of the way from baseline to perfect, with its interval's ends."""
+    without = float(baseline.mean())
+
+    def share(value: float) -> float:
+        return (value - without) / (perfect - without)
+
+    if line.low is None or line.high is None:
+        return share(line.value), None, None
+    if np.isin(values, (0, 1)).all():
+        low, high = sorted((share(line.low), share(line.high)))
+        return share(line.value), low, high
+    if clusters is not None and baseline.size != values.size:
+        baseline = np.array([without])
+    try:
+        return intervals.leakage(values, baseline, perfect, clusters=clusters)[:3]
+    except ValueError:  # The baseline is perfect in a resample: there is no interval.
+        return share(line.value), None, None
 
 
 def prepare_workdir(workdir: str | os.PathLike, free_mib: int = 64) -> pathlib.Path:
@@ -408,7 +441,9 @@ def _results(metrics: Mapping[str, Metric], baseline: str) -> str:
         for variant, line in members:
             numbers = (line.value, line.low, line.high, line.n, line.baseline)
             cells = [_number(x, decimals) for x in numbers]
-            cells += [_number(line.leakage, 2), _number(line.paper, decimals)]
+            leakage = line.leakage, line.leakage_low, line.leakage_high
+            cells += [_number(x, 2) for x in leakage]
+            cells.append(_number(line.paper, decimals))
             lines.append((stem, variant, len(members), cells))
     if not lines:
         return ""
@@ -432,6 +467,7 @@ def _results(metrics: Mapping[str, Metric], baseline: str) -> str:
         '<table class="results"><thead><tr><th>metric</th><th>variant</th>'
         '<th class="n">value</th><th class="span" colspan="2">95 % interval</th>'
         '<th class="n">n</th><th class="n">baseline</th><th class="n">leakage</th>'
+        '<th class="span" colspan="2">95 % interval</th>'
         f'<th class="n">paper</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
         '<p class="note">Leakage = (value − baseline) / (perfect − baseline): 0 is '
         f"what the same adversary achieves without the target.</p>{note}"

@@ -25,7 +25,8 @@ from mijax.metrics import intervals
 
 Row = dict[str, Any]
 
-_FIELDS = ("value", "low", "high", "n", "baseline", "leakage", "paper")
+_ENDS = "leakage_low", "leakage_high"
+_FIELDS = ("value", "low", "high", "n", "baseline", "leakage", *_ENDS, "paper")
 _PLACES = frozenset({"workdir", "data_dir", "resume", "profile"})  # change no result
 _SEED = "seed"
 _TOLD_APART = 6  # attacks in one figure
@@ -77,9 +78,11 @@ def leakage(table: Sequence[Row], good: str) -> list[Row]:
     Returns:
       A row for each metric with a leakage and each setting (the flags that differ, but
       for the seed): the mean `leakage` and `utility`, each with Student's 95 % interval
-      over `seeds`, None where there is one seed.
+      over `seeds`; where there is one seed, that of the run for leakage, and None for
+      utility. The utility of `psnr/X` is `good/Y` of the longest Y that X begins with,
+      or `good` itself.
     """
-    utility = {row["run"]: row["value"] for row in table if row["metric"] == good}
+    utility = _utilities(table, good)
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in table:
         if row["leakage"] is not None:
@@ -88,14 +91,29 @@ def leakage(table: Sequence[Row], good: str) -> list[Row]:
     found = []
     for (experiment, metric, setting), group in groups.items():
         names = {"experiment": experiment, "metric": metric, "setting": setting}
-        useful = [utility[row["run"]] for row in group if row["run"] in utility]
-        found.append(
-            names
-            | {"seeds": len(group)}
-            | _interval("leakage", [row["leakage"] for row in group])
-            | _interval("utility", useful)
-        )
+        used = [_of_variant(utility.get(row["run"], {}), metric) for row in group]
+        leaks = _interval("leakage", [row["leakage"] for row in group])
+        if len(group) == 1:
+            leaks |= {end: group[0][end] for end in _ENDS}
+        useful = _interval("utility", [value for value in used if value is not None])
+        found.append(names | {"seeds": len(group)} | leaks | useful)
     return found
+
+
+def _utilities(table: Sequence[Row], good: str) -> dict[str, dict[str, float]]:
+    """What the targets of each run are good for, by their variant."""
+    found: dict[str, dict[str, float]] = {}
+    for row in table:
+        stem, _, variant = row["metric"].partition("/")
+        if stem == good:
+            found.setdefault(row["run"], {})[variant] = row["value"]
+    return found
+
+
+def _of_variant(utilities: dict[str, float], metric: str) -> float | None:
+    _, _, variant = metric.partition("/")
+    fitting = [target for target in utilities if variant.startswith(target)]
+    return utilities[max(fitting, key=len)] if fitting else None
 
 
 def draw(leaks: Sequence[Row], good: str, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -209,8 +227,12 @@ def main(arguments: list[str]) -> None:
         print("No metric has a leakage; table.csv holds the others.")
     number = len({row["run"] for row in table})
     print(f"\n{number} results of {len(table)} metrics in {workdir / 'table.parquet'}")
-    for path in draw(leaks, good, workdir / "figures"):
+    drawn = draw(leaks, good, workdir / "figures")
+    for path in drawn:
         print(f"figure: {path}")
+    if leaks and not drawn:
+        stems = sorted({row["metric"].partition("/")[0] for row in table})
+        print(f"No figure: no result has a {good}; --utility may be any of {stems}.")
 
 
 if __name__ == "__main__":

@@ -246,6 +246,17 @@ def test_a_field_that_all_members_share_is_refused_by_name(people, tmp_path):
         load(path)
 
 
+def test_a_model_that_takes_other_columns_is_told_in_one_line(people):
+    table, _ = load(people[0])
+
+    def predict(given):
+        return given["sex"].astype(float)
+
+    with pytest.raises(ValueError, match=r"could not convert.* sex \(text\)") as told:
+        auditing.check_model(table, predict)
+    assert "\n" not in str(told.value)
+
+
 def test_candidates_stay_within_the_schema(people):
     table, _ = load(people[0])
     encoder = tables.Encoder.fit(table)

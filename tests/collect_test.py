@@ -50,6 +50,22 @@ def workdir(tmp_path):
     return tmp_path
 
 
+def test_the_utility_is_that_of_the_attacked_target(tmp_path):
+    metrics = {
+        f"target_test_accuracy/{n}": {"value": v} for n, v in [("a", 0.9), ("ab", 0.5)]
+    }
+    leaking = {"value": 0.3, "leakage": 0.2, "leakage_low": 0.1, "leakage_high": 0.4}
+    metrics |= {"psnr/a-naive": leaking, "psnr/ab-naive": leaking, "psnr/c": leaking}
+    write(tmp_path / "run", metrics, seed=0)
+    table, _ = collect.rows(tmp_path)
+    leaks = {
+        row["metric"]: row for row in collect.leakage(table, "target_test_accuracy")
+    }
+    found = {metric: row["utility"] for metric, row in leaks.items()}
+    assert found == {"psnr/a-naive": 0.9, "psnr/ab-naive": 0.5, "psnr/c": None}
+    assert leaks["psnr/c"]["leakage_low"] == 0.1
+
+
 def test_a_row_a_metric_with_the_flags_that_differ(workdir):
     table, problems = collect.rows(workdir)
     assert problems == [] and len(table) == 6 * 4

@@ -27,6 +27,12 @@ GEOMETRIES = [
     (8, 6, 4, 3, 2, "SAME"),  # few channels out
     (2, 6, 5, 9, 1, "SAME"),  # a kernel larger than the map
     (8, 6, 1, 9, 2, "SAME"),
+    (5, 512, 2, 32, 1, "VALID"),  # a large kernel
+]
+BY_TILES = [
+    (9, 32, 3, 32, 1, "SAME"),
+    (8, 32, 3, 40, 1, ((0, 1), (2, 0))),
+    (8, 32, 5, 32, 2, "SAME"),
 ]
 
 
@@ -45,17 +51,16 @@ def operands(geometry, seed=0):
     size, channels, k, out, *_ = geometry
     keys = jax.random.split(jax.random.key(seed), 2)
     x = jax.random.normal(keys[0], (2, size, size + 1, channels))
-    return x, jax.random.normal(keys[1], (k, k, channels, out)) / k
+    kernel = jax.random.normal(keys[1], (k, k, channels, out))
+    return x, kernel / (k * channels**0.5)
 
 
-def close(a, b):
+def close(a, b, atol=1e-5):
     scale = float(jnp.max(jnp.abs(b))) + 1.0
-    np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_equals_lax_up_to_second_order(geometry):
-    x, kernel = operands(geometry)
+def close_to_lax_up_to_second_order(geometry, x, kernel, atol=1e-5):
     stride, padding = geometry[4:]
 
     def loss(convolve, x, kernel):
@@ -66,13 +71,47 @@ def test_equals_lax_up_to_second_order(geometry):
         return sum(jnp.sum(jnp.tanh(g) ** 2) for g in gradients)
 
     ours, lax_ = convolution.convolve, plain
-    close(ours(x, kernel, stride, padding), lax_(x, kernel, stride, padding))
+    close(ours(x, kernel, stride, padding), lax_(x, kernel, stride, padding), atol)
     for scalar in (loss, penalty):
         gradient = jax.jit(jax.grad(scalar, (1, 2)), static_argnums=0)
         for a, b in zip(
             gradient(ours, x, kernel), gradient(lax_, x, kernel), strict=True
         ):
-            close(a, b)
+            close(a, b, atol)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_equals_lax_up_to_second_order(geometry):
+    close_to_lax_up_to_second_order(geometry, *operands(geometry))
+
+
+@pytest.mark.parametrize("geometry", BY_TILES, ids=str)
+def test_tiles_equal_lax_in_double_precision(geometry):
+    x, kernel = map(np.asarray, operands(geometry))
+    with jax.enable_x64(True):
+        double = jnp.asarray(x, jnp.float64), jnp.asarray(kernel, jnp.float64)
+        close_to_lax_up_to_second_order(geometry, *double, atol=1e-12)
+
+
+def test_tiles_round_as_plain(monkeypatch):
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(keys[0], (4, 8, 8, 64))
+    kernel = jax.random.normal(keys[1], (3, 3, 64, 64)) / 24
+    geometry = convolution._geometry((8, 8), (3, 3), 1, "SAME")
+    assert convolution._suits_tiles(geometry, x, kernel)
+    tiles = convolution._by_tiles(geometry, x, kernel)
+    monkeypatch.setattr(convolution, "_TILED", 2**20)  # a few images at a time
+    close(convolution._by_tiles(geometry, x, kernel), tiles, 1e-6)
+    exact, operands = np.zeros(tiles.shape), np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for i in range(3):
+        for j in range(3):
+            seen = operands[:, i : i + 8, j : j + 8].astype(np.float64)
+            exact += seen @ np.asarray(kernel[i, j], np.float64)
+    ours, theirs = (
+        np.sqrt(np.mean((np.asarray(y) - exact) ** 2))
+        for y in (tiles, plain(x, kernel, 1, "SAME"))
+    )
+    assert ours < 2 * theirs
 
 
 def test_weight_gradient_of_a_few_images_at_a_time(monkeypatch):
@@ -80,7 +119,7 @@ def test_weight_gradient_of_a_few_images_at_a_time(monkeypatch):
     x = x * jax.random.normal(jax.random.key(1), x.shape)
     geometry = convolution._geometry((8, 8), (3, 3), 1, "SAME")
     whole = convolution._weight_gradient_cpu(geometry, x, y)
-    monkeypatch.setattr(convolution, "_CACHE", 3 * x[0].nbytes)
+    monkeypatch.setattr(convolution, "_GATHERED", 3 * 9 * x[0].nbytes)
     close(convolution._weight_gradient_cpu(geometry, x, y), whole)
 
 

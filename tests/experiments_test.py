@@ -10,8 +10,12 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from experiments import judging
+from mijax.core import Target
 
 ROOT = pathlib.Path(__file__).parents[1]
 GMI = (
@@ -56,6 +60,18 @@ def digest(workdir):
     return total.hexdigest()
 
 
+def test_the_surest_sample_is_the_surest():
+    logits = jnp.array([[1.0, 0.0], [9.0, 0.0], [9.0, 8.5]])
+
+    def function(params, x):
+        return params[x[:, 0].astype(int)]
+
+    target = Target.from_function(function, logits, (1,))
+    drawn = np.arange(3, dtype=np.int32)[:, None]
+    found = judging.surest(target, drawn, np.array([0, 1]))
+    np.testing.assert_array_equal(found.ravel(), [1, 2])
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("gmi")
@@ -75,6 +91,11 @@ def test_gmi_leaves_its_results(finished):
     assert (finished / "figures" / "recovered.png").is_file()
 
 
+def test_gmi_records_the_flags_that_were_given(finished):
+    flags = json.loads((finished / "result.json").read_text())["flags"]
+    assert flags["gmi.steps"] == 4 and flags["gmi.learning_rate"] is None
+
+
 def test_gmi_does_nothing_twice(finished):
     before = digest(finished)
     code, output = run(GMI, finished)
@@ -92,6 +113,8 @@ def test_gmi_does_nothing_twice(finished):
         ("--dataset=image_folder:/nowhere", "/nowhere"),
         ("--workdir=/proc/nowhere", "--workdir=/proc/nowhere cannot be written"),
         ("--seed=1", "--seed=0, not 1"),
+        ("--target=vgg16", "--target=vgg16 goes with --kind=faces --preset=paper"),
+        ("--num_shown=0", "num_shown"),
     ],
 )
 def test_a_mistake_is_one_line(finished, flag, words):

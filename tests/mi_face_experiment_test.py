@@ -37,6 +37,11 @@ def finished(tmp_path_factory):
     return workdir
 
 
+def test_the_page_says_the_command_that_was_given(finished):
+    page = (finished / "report.html").read_text()
+    assert "--mi_face.steps=2" in page and "--mi_face.learning_rate" not in page
+
+
 def test_leaves_a_result_with_every_comparison(finished):
     result = json.loads((finished / "result.json").read_text())
     metrics = result["metrics"]

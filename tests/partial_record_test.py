@@ -19,6 +19,7 @@ from mijax.knowledge import (
     Candidates,
     Oracle,
     PartialRecord,
+    black_box,
     confusion,
     normal,
     partial_record,
@@ -167,13 +168,14 @@ class TestAsking:
         expected = jax.nn.softmax(plain.predict(jnp.asarray(x)).logits)
         np.testing.assert_allclose(ask(shared)[:, 1], expected, rtol=1e-5)
 
-    @pytest.mark.parametrize("pairs", [1, 2, 4, 7, 100])
-    def test_chunks_change_no_answer(self, regression, pairs, monkeypatch):
+    @pytest.mark.parametrize("at_once", [1, 2, 4, 7, 100])
+    @pytest.mark.parametrize("of_these", [partial_record, black_box])
+    def test_chunks_change_no_answer(self, regression, at_once, of_these, monkeypatch):
         x, _, target, _ = regression
         both = Candidates.product(FIELD, OTHER)
         known = PartialRecord(Oracle.of(target), x, both)
         expected, _ = known.query(answers)
-        monkeypatch.setattr(partial_record, "_PAIRS", pairs)
+        monkeypatch.setattr(of_these, "_NUMBERS", at_once)
         found, left = known.query(answers)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         assert left.spent == 12 * 12

@@ -46,6 +46,20 @@ class TestMetric:
         )
         assert line.baseline == pytest.approx(0.15) and line.paper == 0.3
         assert line.leakage == pytest.approx((0.25 - 0.15) / (1 - 0.15))
+        assert line.leakage_low == pytest.approx((line.low - 0.15) / (1 - 0.15))
+        assert line.leakage_high == pytest.approx((line.high - 0.15) / (1 - 0.15))
+
+    def test_leakage_of_other_values_is_of_the_same_victims(self):
+        baseline = np.random.default_rng(0).uniform(0.5, 1, 20)
+        line = report.metric(baseline / 4, baseline=baseline, perfect=0.0)
+        ends = line.leakage_low, line.leakage, line.leakage_high
+        np.testing.assert_allclose(ends, 0.75)  # Of each victim, so of all.
+        loose = report.metric(baseline[::-1] / 4, baseline=baseline, perfect=0.0)
+        assert loose.leakage_low < 0.75 < loose.leakage_high
+
+    def test_leakage_of_one_victim_has_no_interval(self):
+        line = report.metric([0.2, 0.4], clusters=[0, 0], baseline=1.0, perfect=0.0)
+        assert line.leakage == pytest.approx(0.7) and line.leakage_low is None
 
     def test_other_values_get_a_bootstrap(self):
         values = np.array([3.0, 1.0, 4.0, 1.5])
@@ -101,6 +115,7 @@ class TestWrite:
         )
         assert "cpu" in result["device"] or " x " in result["device"]
         fields = ["value", "low", "high", "n", "baseline", "leakage", "paper"]
+        fields += ["leakage_low", "leakage_high"]
         assert all(list(entry) == fields for entry in result["metrics"].values())
         assert result["metrics"]["psnr"] == dict.fromkeys(fields) | {
             "value": 0.5,

@@ -179,6 +179,28 @@ def raw(table: tables.Table, decoded: Mapping[str, np.ndarray]) -> Columns:
     return columns
 
 
+def check_model(table: tables.Table, predict: Predict) -> None:
+    """Asks about a few rows of the table, so that a misfit is told before the audit.
+
+    Raises:
+      ValueError: the model fails on them; its own message is kept.
+    """
+    rows = table.select(np.arange(min(len(table), 20)))
+    columns = raw(rows, {field.name: rows[field.name] for field in rows.features})
+    try:
+        predict(columns)
+    except Exception as error:
+        kinds = ", ".join(
+            f"{name} ({'text' if column.dtype == object else 'numbers'})"
+            for name, column in columns.items()
+        )
+        said = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(
+            f"The model cannot be asked about the table's rows: {said}. It was given "
+            f"{kinds}: a column of numbers with any text in it is read as text."
+        ) from error
+
+
 def answering(
     table: tables.Table, encoder: tables.Encoder, predict: Predict
 ) -> Callable[[np.ndarray], np.ndarray]:
@@ -279,7 +301,8 @@ def _names(labels: Any, categories: Sequence[str]) -> list[str]:
 
 def _confidence(answers: jax.Array, outcome: jax.Array) -> jax.Array:
     """How likely the model itself says the outcome is."""
-    return jnp.log(jnp.maximum(answers[..., outcome], _TINY))
+    confidence = jnp.take_along_axis(answers, outcome[..., None], -1)[..., 0]
+    return jnp.log(jnp.maximum(confidence, _TINY))
 
 
 @_plain_errors()

@@ -42,6 +42,7 @@ MECHANISMS = {
     "objective": "objective perturbation",
     "histogram": "private histogram",
 }
+NEITHER = "imputation_without_other_gene"  # which knows the dose
 DRAWS = 10  # of each mechanism's noise, for each seed
 MID_NOISE = 0.5  # of the square root of mg a week
 MID_WEIGHTS = (0.0, 0.3, 1.0, 3.0)
@@ -72,7 +73,7 @@ def measure(table: tables.Table, seed: int) -> dict[str, np.ndarray]:
     for field in FIELDS:
         setting = settings.make(table, field, seed, root_dose)
         fitted = linear.ridge(setting.train.x, setting.train.outcome)
-        each = settings.without_target(setting)
+        each = settings.without_target(setting) | _without_other(setting, seed)
         for side, victims in setting.sides.items():
             each |= _attacks(setting, side, linear.target(fitted), victims.imputed)
         each |= _published(table, setting, seed)
@@ -81,6 +82,22 @@ def measure(table: tables.Table, seed: int) -> dict[str, np.ndarray]:
             found["error"] = _errors(fitted, setting)
             found["r2"] = np.array(_r2(fitted, setting))
         found |= {f"{field}.{name}": values for name, values in each.items()}
+    return found
+
+
+def _without_other(setting: Setting, seed: int) -> dict[str, np.ndarray]:
+    """The imputation of one who knows the dose and neither genotype."""
+    columns = setting.encoder.columns
+    genes = np.concatenate([np.r_[columns[field]] for field in FIELDS])
+    train, test = (
+        np.c_[np.delete(np.asarray(side.x), genes, 1), side.outcome]
+        for side in (setting.train, setting.test)
+    )
+    size = len(setting.prior)
+    both = settings.imputations(train, setting.train.truth, test, size, seed)
+    found = {}
+    for side, beliefs in zip(settings.SIDES, both, strict=True):
+        found |= settings.said(side, NEITHER, beliefs.argmax(1), beliefs)
     return found
 
 
@@ -302,25 +319,29 @@ def page(
         for side in settings.SIDES:
             for row in verdicts.rows(of_field[0], side):
                 name = f"{field}-{row}-{side}"
-                metrics |= verdicts.lines(of_field, name, side, row)
+                known = NEITHER if row == "both_unknown" else verdicts.INFORMED
+                metrics |= verdicts.lines(of_field, name, side, row, baseline=known)
                 if field == "vkorc1" and side == "test":
                     bars[row] = metrics[f"attribute_accuracy/{name}"]
         sentences += [
-            verdicts.beats(of_field, f"{field}, marginals", "test", "marginals"),
-            verdicts.beats(of_field, f"{field}, conditional", "test", "conditional"),
-            verdicts.beats(
-                of_field,
-                f"{field}, conditional",
-                "test",
-                "conditional",
-                "imputation_with_outcome",
-            ),
+            verdicts.beats(of_field, f"{field}, {row}", "test", row, without)
+            for row, without in (
+                ("marginals", verdicts.INFORMED),
+                ("marginals", "imputation"),
+                ("conditional", verdicts.INFORMED),
+                ("conditional", "imputation"),
+                ("both_unknown", NEITHER),
+            )
         ]
     metrics |= _private_lines(found)
     verdicts.draw_bars(bars, folder / "vkorc1.png", "VKORC1 of test patients: accuracy")
-    for what, label in (
-        ("accuracy", "VKORC1 of test patients: accuracy"),
-        ("error", "dose error, mg a week"),
+    flat = {
+        row.replace("_", " "): np.full(len(EPSILONS), bars[row].value)
+        for row in ("mode", verdicts.INFORMED)
+    }
+    for what, label, beside, free in (
+        ("accuracy", "VKORC1 of test patients: accuracy", flat, bars["marginals"]),
+        ("error", "dose error, mg a week", {}, metrics["target_test_error/no_privacy"]),
     ):
         figures.lines(
             EPSILONS,
@@ -329,16 +350,13 @@ def page(
                     np.stack([seed[f"{m}.{what}"].mean(1) for seed in found], 1)
                 )
                 for m in MECHANISMS
-            },
+            }
+            | beside,
             folder / f"privacy_{what}.png",
             xlabel="epsilon",
             ylabel=label,
             log_x=True,
-            baseline=(
-                bars["marginals"].value
-                if what == "accuracy"
-                else metrics["target_test_error/no_privacy"].value
-            ),
+            baseline=free.value,
             baseline_label="no privacy",
         )
     return Page(
@@ -348,8 +366,9 @@ def page(
         knowledge="A black box that predicts doses, its root mean squared error, the "
         "patient's true stable dose, all other fields, and marginals of the training "
         "rows (or, conditional, an imputation from the known fields).",
-        baseline="imputation of the field from the known ones, without any model of "
-        "the dose; none beside a private model's accuracy but the marginals' mode.",
+        baseline="imputation with outcome: of the field, from all that the adversary "
+        "knows, the dose included, without the model; where both genes are unknown, "
+        "without the other gene.",
         n=sum(len(seed["vkorc1.test.truth"]) for seed in found),
         metrics=metrics,
         tables=[_privacy_table(found), _mid_table(found)],
@@ -357,8 +376,9 @@ def page(
             report.Picture(
                 folder / "vkorc1.png",
                 f"VKORC1, {len(found)} seeds, 95 % intervals over patients. "
-                "Imputation needs no model; mode, imputation and imputation with "
-                "outcome have no target.",
+                "The mode and the imputations have no model. Imputation with outcome "
+                "knows the dose, as the attacks do; so does imputation without other "
+                "gene, which stands beside both unknown.",
             ),
             report.Picture(
                 folder / "privacy_accuracy.png",
@@ -390,21 +410,18 @@ def page(
 
 def _private_lines(found: list[dict[str, np.ndarray]]) -> dict[str, report.Metric]:
     lines = {}
-    mode = np.mean([_mode(seed) for seed in found])
+    of_gene = [verdicts.part(seed, "vkorc1") for seed in found]
+    informed = verdicts.accuracy(of_gene, "test", verdicts.INFORMED)
     for mechanism in MECHANISMS:
         for i, epsilon in enumerate(EPSILONS):
             name = f"{mechanism}-epsilon_{epsilon:g}"
             accuracy = [seed[f"{mechanism}.accuracy"][i].mean() for seed in found]
             lines[f"attribute_accuracy/{name}"] = verdicts.over_seeds(
-                accuracy, baseline=mode, perfect=1.0
+                accuracy, baseline=informed, perfect=1.0
             )
             error = [seed[f"{mechanism}.error"][i].mean() for seed in found]
             lines[f"target_test_error/{name}"] = verdicts.over_seeds(error)
     return lines
-
-
-def _mode(seed: dict[str, np.ndarray]) -> float:
-    return float(np.mean(seed["vkorc1.test.mode.guess"] == seed["vkorc1.test.truth"]))
 
 
 def _privacy_table(found: list[dict[str, np.ndarray]]) -> report.Table:

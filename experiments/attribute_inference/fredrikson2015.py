@@ -151,37 +151,34 @@ def page(
             for row in verdicts.rows(found[0], side):
                 stem = row.removesuffix(f"-depth_{FULL}")
                 paper = published.get(stem, Published()) if side == "train" else None
+                blind = row.startswith("white_box_without_outcome")
                 metrics |= verdicts.lines(
                     found,
                     f"{name}-{row}-{side}",
                     side,
                     row,
                     value=value,
+                    baseline="imputation" if blind else verdicts.INFORMED,
                     published=paper or Published(),
                 )
         for label in _models(found[0]):
             right = np.concatenate([seed[f"test.{label}.right"] for seed in found])
             metrics[f"target_test_accuracy/{name}-{label}"] = report.metric(right)
-        for row in ROWS:
-            for side in settings.SIDES:
-                sentences.append(
-                    verdicts.beats(
-                        found,
-                        f"{name}, {row.replace('_', ' ')}, full depth, {side}",
-                        side,
-                        f"{row}-depth_{FULL}",
-                        "mode",
-                    )
-                )
-            sentences.append(
-                verdicts.beats(
-                    found,
-                    f"{name}, {row.replace('_', ' ')}, full depth, train",
-                    "train",
-                    f"{row}-depth_{FULL}",
-                    "imputation_with_outcome",
-                )
+        sentences += [
+            verdicts.beats(
+                found,
+                f"{name}, {row.replace('_', ' ')}, full depth, {side}",
+                side,
+                f"{row}-depth_{FULL}",
+                without,
             )
+            for row in ROWS
+            for side in settings.SIDES
+            for without in (
+                "imputation" if row == ROWS[-1] else verdicts.INFORMED,
+                "mode",
+            )
+        ]
         pictures += _draw(name, people[name].name, found, folder)
         if "priority_None.information" in found[0]:
             shown.append(_defenses(name, found))
@@ -192,7 +189,8 @@ def page(
         knowledge="Black box: the predicted class, the confusion matrix of the "
         "training rows, the person's true class, all other fields, marginals. White "
         "box: the tree with the number of training rows of each class at each leaf.",
-        baseline="imputation from the known fields, without the tree.",
+        baseline="imputation from all that the adversary knows, without the tree: the "
+        "other fields and, but for the white box without outcome, the true class.",
         n=sum(len(seed["train.truth"]) for found in results.values() for seed in found),
         metrics=metrics,
         tables=shown,
@@ -232,8 +230,8 @@ def _draw(
         for row in ROWS[:2]
         for side in settings.SIDES
     }
-    informed = verdicts.accuracy(found, "train", "imputation_with_outcome").mean()
-    series["imputation with outcome"] = np.full(len(DEPTHS), informed)
+    informed = verdicts.accuracy(found, "train", verdicts.INFORMED).mean()
+    series["imputation with outcome, train"] = np.full(len(DEPTHS), informed)
     mode = float(verdicts.accuracy(found, "train", "mode").mean())
     figures.lines(
         places,

@@ -26,6 +26,7 @@ from mijax.knowledge import Oracle, PartialRecord, PoisonedTraining, normal
 from mijax.models import linear
 
 TABLES = ("iwpc", "movielens")
+OUTCOME_ALONE = "imputation_from_outcome_alone"
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.5)
 PENALTY = 1e-4  # of the ridge regression, a row
 POISONS = {
@@ -48,7 +49,7 @@ def outcome(table: tables.Table) -> np.ndarray:
 def measure(table: tables.Table, seed: int) -> dict[str, np.ndarray]:
     """Poisons the training to each share, and attacks the test rows."""
     setting = settings.make(table, table.sensitive[0], seed, outcome)
-    found = settings.without_target(setting)
+    found = settings.without_target(setting) | _from_outcome(setting, seed)
     x, y = setting.train.x, setting.train.outcome
     victims = setting.test
     clean = linear.target(linear.ridge(x, y, PENALTY))
@@ -78,6 +79,23 @@ def measure(table: tables.Table, seed: int) -> dict[str, np.ndarray]:
             if name == "corner":
                 found |= _true_outcome(setting, learnt[0], share)
     return found | {"error": np.array(errors)}
+
+
+def _from_outcome(setting: Setting, seed: int) -> dict[str, np.ndarray]:
+    """The imputation of one who knows the true outcome and no field."""
+    y, y_test = (np.asarray(v.outcome)[:, None] for v in (setting.train, setting.test))
+    size = len(setting.prior)
+    _, beliefs = settings.imputations(y, setting.train.truth, y_test, size, seed)
+    return settings.said("test", OUTCOME_ALONE, beliefs.argmax(1), beliefs)
+
+
+def _baseline(row: str) -> str:
+    """Who knows what that adversary does, without the model or its prediction."""
+    if row.startswith("true_outcome"):
+        return OUTCOME_ALONE
+    return {"all_known": "imputation", "all_known_true_outcome": verdicts.INFORMED}.get(
+        row, "mode"
+    )
 
 
 def _mean_record(
@@ -153,7 +171,9 @@ def page(
     pictures, shown, sentences = [], [], []
     for name, found in results.items():
         for row in verdicts.rows(found[0], "test"):
-            metrics |= verdicts.lines(found, f"{name}-{row}", "test", row)
+            metrics |= verdicts.lines(
+                found, f"{name}-{row}", "test", row, baseline=_baseline(row)
+            )
         errors = np.stack([seed["error"] for seed in found])
         ratio = (errors / errors[:, :1]).mean(0)
         by_model = dict(zip(_models(), ratio, strict=True))
@@ -161,10 +181,13 @@ def page(
         pictures.append(_draw(name, people[name].name, found, folder))
         for share in (0.1, 0.2):
             row = f"corner-share_{share:g}"
-            sentences.append(
-                verdicts.beats(found, f"{name}, {share:.0%} of corners", "test", row)
-                + f" The model's error is {by_model[row]:.2f} times the clean one's."
-            )
+            label = f"{name}, {share:.0%} of corners"
+            sentences += [
+                verdicts.beats(found, label, "test", row, _baseline(row))
+                + f" The model's error is {by_model[row]:.2f} times the clean one's.",
+                verdicts.beats(found, label, "test", row, "imputation")
+                + " That one knows the other fields, which this adversary does not.",
+            ]
     return Page(
         title="A field read off what a poisoned model predicts",
         attacked=" ".join(table.report() for table in people.values())
@@ -172,7 +195,9 @@ def page(
         knowledge="The poisoned model, and what it predicts of each victim; none of "
         "the victim's other fields. Poison is drawn with the training rows at hand. "
         "All known: all the other fields, and no poison.",
-        baseline="imputation from the other fields, which this adversary lacks.",
+        baseline="the mode: without the prediction nothing is known of a victim. Of a "
+        "true outcome, imputation from it alone; of all fields, imputation from them "
+        "(and from the true outcome, where that is known).",
         n=sum(len(seed["test.truth"]) for found in results.values() for seed in found),
         metrics=metrics,
         tables=shown,

@@ -113,7 +113,6 @@ def page(
                         f"{name}, {attack} on the {target}, members",
                         "train",
                         f"{attack}-{target}",
-                        "imputation_with_outcome",
                     )
                 )
         shown.append(_table(name, found, metrics))
@@ -126,7 +125,8 @@ def page(
         pictures.append(
             report.Picture(
                 folder / f"{name}_gmean.png",
-                f"{people[name].name}, {len(found)} seeds. The mode has a G-mean of 0.",
+                f"{people[name].name}, {len(found)} seeds. The mode has a G-mean "
+                "of 0, a random guess of a half.",
             )
         )
     return Page(
@@ -136,7 +136,8 @@ def page(
         knowledge="A black box of confidences (LOMIA: labels), the person's true "
         "class, all other fields. Fredrikson's attack has the confusion matrix and "
         "marginals; the other two need none.",
-        baseline="imputation from the known fields, without the target.",
+        baseline="imputation from the known fields and the true class, without the "
+        "target.",
         n=sum(len(seed["train.truth"]) for found in results.values() for seed in found),
         metrics=metrics,
         tables=shown,

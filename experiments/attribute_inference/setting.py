@@ -129,13 +129,13 @@ def make(
     y, y_test = outcome(train), outcome(test)
     truth, truth_test = train[field], test[field]
     known = np.delete(np.arange(encoder.width), np.r_[encoder.columns[field]])
-    imputed = _imputations(x[:, known], truth, x_test[:, known], size, seed)
+    imputed = imputations(x[:, known], truth, x_test[:, known], size, seed)
     classes = 1 + max(y.max(), y_test.max()) if y.dtype.kind == "i" else 0
     both = (
         _with_outcome(a[:, known], b, classes) for a, b in ((x, y), (x_test, y_test))
     )
     with_train, with_test = both
-    informed = _imputations(with_train, truth, with_test, size, seed)
+    informed = imputations(with_train, truth, with_test, size, seed)
     return Setting(
         field,
         encoder,
@@ -170,12 +170,13 @@ def _with_outcome(x: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
     return np.concatenate([x, outcome], 1)
 
 
-def _imputations(
+def imputations(
     x: np.ndarray, values: np.ndarray, x_test: np.ndarray, size: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Out-of-fold probabilities of training rows, and those of test rows, `[., S]`.
 
-    Of logistic regression and a random forest, the one of less loss out of fold.
+    They are of what an adversary knows, `x [N, d]`, and of no target: of logistic
+    regression and a random forest, the one of less loss out of fold.
     """
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     present, place = np.unique(values, return_inverse=True)

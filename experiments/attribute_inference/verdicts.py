@@ -12,6 +12,8 @@ from experiments import figures, report
 from mijax.metrics import attributes, intervals
 
 Found = Mapping[str, np.ndarray]
+INFORMED = "imputation_with_outcome"  # knows all that an adversary does but the model
+WITHOUT_TARGET = ("mode", "imputation", "random_guess")  # how such rows begin
 
 
 class Page(NamedTuple):
@@ -65,7 +67,7 @@ def lines(
     row: str,
     *,
     value: int | None = None,
-    baseline: str | None = "imputation",
+    baseline: str = INFORMED,
     published: Published = Published(),
 ) -> dict[str, report.Metric]:
     """Every metric of one adversary on one side, over several seeds.
@@ -78,11 +80,12 @@ def lines(
       side: members or others.
       row: the adversary.
       value: of a binary field, the one that precision and recall are of.
-      baseline: the row without the target that stands beside it.
+      baseline: the row that knows the same, but not the target, and stands beside it;
+        rows without the target themselves have none.
       published: the paper's numbers.
     """
     hits = _hits(seeds, side, row)
-    compared = baseline is not None and baseline != row
+    compared = not row.startswith(WITHOUT_TARGET)
     without = {
         stem: (of(baseline) if compared else None)
         for stem, of in _measures(seeds, side).items()
@@ -92,7 +95,7 @@ def lines(
         f"attribute_accuracy/{name}": report.metric(
             hits,
             clusters=_records(seeds, side),
-            baseline=_hits(seeds, side, str(baseline)) if compared else None,
+            baseline=_hits(seeds, side, baseline) if compared else None,
             perfect=1.0,
             paper=published.accuracy,
         )
@@ -191,19 +194,23 @@ def draw_bars(
     bars: Mapping[str, report.Metric],
     path: pathlib.Path,
     xlabel: str,
-    baseline: str = "imputation",
+    baseline: str = INFORMED,
 ) -> None:
     """Draws one bar an adversary, with a line at the one without a target."""
     ends = [(line.value, line.low, line.high) for line in bars.values()]
     value, low, high = np.array(ends, float).T
     figures.bars(
-        [row.replace("_", " ") for row in bars],
+        [
+            ("no target: " if row.startswith(WITHOUT_TARGET) else "")
+            + row.replace("_", " ")
+            for row in bars
+        ],
         value,
         path,
         low=np.where(np.isnan(low), value, low),
         high=np.where(np.isnan(high), value, high),
         baseline=bars[baseline].value,
-        baseline_label=baseline,
+        baseline_label=baseline.replace("_", " "),
         xlabel=xlabel,
     )
 
@@ -215,7 +222,7 @@ def band(values: ArrayLike) -> np.ndarray:
 
 
 def beats(
-    seeds: Sequence[Found], name: str, side: str, row: str, baseline: str = "imputation"
+    seeds: Sequence[Found], name: str, side: str, row: str, baseline: str = INFORMED
 ) -> str:
     """One sentence: does the attack beat what needs no target, on the same records?"""
     gain = intervals.mean(

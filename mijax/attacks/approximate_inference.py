@@ -37,20 +37,21 @@ _TINY = 1e-38
 
 
 def confidence_of_outcome(answers: Array, outcome: Array) -> Array:
-    """The logarithm of the confidence in the true class; of `answers [K, C]`, `[K]`."""
-    return jnp.log(jnp.maximum(answers[:, outcome], _TINY))
+    """The logarithm of the confidence in the true class."""
+    confidence = jnp.take_along_axis(answers, outcome[..., None], -1)[..., 0]
+    return jnp.log(jnp.maximum(confidence, _TINY))
 
 
 def confidence(answers: Array, outcome: Array | None) -> Array:
     """The logarithm of the largest confidence; needs no outcome."""
     del outcome
-    return jnp.log(jnp.maximum(jnp.max(answers, 1), _TINY))
+    return jnp.log(jnp.maximum(jnp.max(answers, -1), _TINY))
 
 
 def negative_entropy(answers: Array, outcome: Array | None) -> Array:
     """How far the confidences are from undecided, in nats; needs no outcome."""
     del outcome
-    return jnp.sum(jax.scipy.special.xlogy(answers, answers), 1)
+    return jnp.sum(jax.scipy.special.xlogy(answers, answers), -1)
 
 
 @hyper_parameters
@@ -58,7 +59,7 @@ class Config:
     """Hyper-parameters.
 
     Attributes:
-      membership: `(answers [K, C], outcome) -> [K]`, higher for members.
+      membership: `(answers [K, B, C], outcome [1, B]) -> [K, B]`, higher for members.
       radius: None for AI; for AAI, the distance within which a guess counts, the sum
         of absolute differences of the sensitive field's columns.
       temperature: divides the score.
@@ -96,8 +97,9 @@ def attack(
         raise ValueError("Membership scores are of confidences: give a classifier.")
 
     def read(asked: Asked) -> Array:
-        score = scored(asked.answers, asked.outcome) / config.temperature
-        return candidates.marginal(asked.log_prior + score - jnp.max(score))
+        score = scored(asked.answers, asked.outcome) / config.temperature  # [K, B]
+        best = jnp.max(score, 0, keepdims=True)
+        return candidates.marginal(asked.log_prior + (score - best))
 
     log_joint, left = knowledge.query(read)
     queries = left.spent - knowledge.spent

@@ -90,7 +90,7 @@ def attack(
     training, population = map(jnp.asarray, (config.training, config.population))
 
     def read(asked: Asked) -> Array:
-        error = asked.outcome - asked.answers[:, 0]
+        error = asked.outcome - asked.answers[..., 0]
         accepted = config.test(error, training, population)
         joint = jnp.where(accepted, asked.log_prior, -jnp.inf)
         return knowledge.candidates.marginal(joint)

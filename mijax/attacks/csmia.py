@@ -58,12 +58,12 @@ def attack(
     combine = knowledge.candidates.combine
 
     def read(asked: Asked) -> Array:
-        right = jnp.argmax(asked.answers, 1) == asked.outcome
-        confidence = jnp.max(asked.answers, 1)
-        often = combine(right.astype(jnp.float32))  # c(v), [S]
+        right = jnp.argmax(asked.answers, -1) == asked.outcome  # [K, B]
+        confidence = jnp.max(asked.answers, -1)
+        often = combine(right.astype(jnp.float32))  # c(v), [S, B]
         sure = combine(jnp.where(right, confidence, 0.0))
         unsure = combine(1.0 - confidence)
-        best = jnp.max(often)
+        best = jnp.max(often, 0, keepdims=True)
         return jnp.where(best > 0, jnp.where(often == best, sure, 0.0), unsure)
 
     share, left = knowledge.query(read)

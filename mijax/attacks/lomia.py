@@ -77,7 +77,7 @@ def attack(
     values = knowledge.num_values
 
     def read(asked: Asked) -> Array:
-        right = jnp.argmax(asked.answers, 1) == asked.outcome
+        right = jnp.argmax(asked.answers, -1) == asked.outcome
         return knowledge.candidates.combine(
             right.astype(jnp.int32), jax.ops.segment_max
         )

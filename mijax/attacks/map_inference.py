@@ -57,9 +57,9 @@ def attack(
         )
 
     def read(asked: Asked) -> Array:
-        evidence = error(asked.answers, asked.outcome)
+        evidence = error(asked.answers, asked.outcome)  # [K, B]
         # Relative to the best, so that no evidence is exactly none.
-        best = jnp.max(evidence)
+        best = jnp.max(evidence, 0, keepdims=True)
         relative = evidence - jnp.where(jnp.isfinite(best), best, 0.0)
         return knowledge.candidates.marginal(asked.log_prior + relative)
 

@@ -86,7 +86,7 @@ def attack(
     rows = knowledge.known, knowledge.outcome
     evidence = core.in_chunks(some, rows, max(1, _BOXES // len(paths.low)))
     prior = jnp.atleast_2d(jax.nn.log_softmax(candidates.log_prior))
-    log_joint = jax.vmap(candidates.marginal)(prior + evidence)
+    log_joint = candidates.marginal((prior + evidence).T).T
     return core.infer(log_joint, knowledge.log_prior)
 
 

@@ -66,9 +66,16 @@ def in_chunks(function: Callable[[Any], T], rows: Any, size: int) -> T:
     number = jax.tree.leaves(rows)[0].shape[0]
     if number <= size:
         return function(rows)
-    whole = number // size * size
-    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), rows)
-    found = jax.lax.map(function, chunks)
+    chunks = -(-number // size)
+    even = number // chunks
+
+    def chunk(start: Any) -> T:
+        return function(
+            jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, even), rows)
+        )
+
+    whole = chunks * even
+    found = jax.lax.map(chunk, np.arange(0, whole, even))
     found = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
     if whole == number:
         return found

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from mijax.core.pytrees import pytree
@@ -95,10 +96,16 @@ def infer(
     best = jnp.max(joint, 0, keepdims=True)
     prior = log_prior.T - jnp.max(log_prior.T, 0, keepdims=True)
     joint = jnp.where(jnp.isfinite(best), joint - best, prior)  # The likeliest has 0.
-    rank = 1.0 if key is None else jax.random.uniform(key, joint.shape, minval=0.5)
     total = jnp.log(jnp.sum(jnp.exp(joint), 0, keepdims=True))
+    if key is None:  # As argmax, which is a slow loop on CPU.
+        size = joint.shape[0]
+        left = np.arange(size, 0, -1, dtype=joint.dtype)[:, None]
+        guess = size - jnp.max(jnp.where(joint == 0, left, 0), 0).astype(jnp.int32)
+    else:
+        rank = jax.random.uniform(key, joint.shape, minval=0.5)
+        guess = jnp.argmax((joint == 0) * rank, 0).astype(jnp.int32)
     return Inference(
-        guess=jnp.argmax((joint == 0) * rank, 0).astype(jnp.int32),
+        guess=guess,
         log_posterior=jnp.maximum(joint - total, jnp.finfo(joint.dtype).min).T,
         queries=jnp.asarray(queries, jnp.int32),
     )

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen, nnx
 from jax import Array
 
@@ -18,6 +20,8 @@ from mijax.core.networks import (
     Prediction,
 )
 from mijax.core.pytrees import pytree, static
+
+_HELD = 128  # what a model that does not tell may hold of each completion
 
 
 @pytree
@@ -109,14 +113,23 @@ class Target:
         known, filled = split_columns(records, columns, values)
         if isinstance(self.function, AffineFirst):
             first, rest = self.function.first, self.function.rest
-            origin = first(self.params, jnp.zeros_like(filled[:1]))
             known = first(self.params, known)
-            filled = first(self.params, filled) - origin
+            # What is affine changes by its derivative, without the bias.
+            blank = jnp.zeros_like(filled)
+            _, filled = jax.jvp(partial(first, self.params), (blank,), (filled,))
         else:
             rest = self.function
         h = known[None] + filled[:, None]  # [K, B, F]
         output = rest(self.params, h.reshape(-1, h.shape[-1]))
         return _prediction(output).logits.reshape(*h.shape[:2], -1)
+
+    @property
+    def held(self) -> int:
+        """How many numbers `complete` holds of each completion, as far as is known."""
+        if not isinstance(self.function, AffineFirst):
+            return _HELD
+        x = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
+        return jax.eval_shape(self.function.first, self.params, x).shape[-1]
 
     @property
     def network(self) -> Network:
@@ -163,5 +176,7 @@ def split_columns(records: Array, columns: Array, values: Array) -> tuple[Array,
 
     Each is 0 where the other stands.
     """
-    blank = jnp.zeros((values.shape[0], records.shape[1]), records.dtype)
-    return records.at[:, columns].set(0.0), blank.at[:, columns].set(values)
+    at = columns[:, None] == np.arange(records.shape[1])[None]  # [d, D]
+    known = jnp.where(jnp.any(at, 0)[None], 0, records)
+    filled = jnp.matmul(values, at.astype(values.dtype), precision="highest")
+    return known, filled.astype(records.dtype)

@@ -11,9 +11,11 @@ import numpy as np
 from jax import Array
 from jax.experimental import io_callback
 
-from mijax.core import Prior, Target, pytree, split_columns, static
+from mijax.core import Prior, Target, in_chunks, pytree, split_columns, static
 from mijax.knowledge import checks
 
+_NUMBERS = 2**20  # held of completions at a time; changes no result
+_HELD = 2**7  # of each, by a callable, which does not tell
 _ROUNDING = 1e-3  # by which a callable's confidences may leave [0, 1]
 
 
@@ -208,7 +210,7 @@ class Oracle:
 
     def __init__(
         self,
-        answer: Callable[[Any, Array], Array],
+        answer: "_Confidences | _Host",
         hidden: Any,
         shape: tuple[int, ...],
         num_classes: int,
@@ -272,6 +274,20 @@ class Oracle:
         Returns:
           What `B * K` queries answer, `[K, B, num_classes]`.
         """
+        pairs = max(1, _NUMBERS // self.__answer.held(self.__hidden))
+
+        def of_values(values: Array) -> Array:
+            def of_records(records: Array) -> Array:
+                return jnp.swapaxes(
+                    self._some_completed(records, columns, values), 0, 1
+                )
+
+            some = max(1, pairs // values.shape[0])
+            return jnp.swapaxes(in_chunks(of_records, records, some), 0, 1)
+
+        return in_chunks(of_values, values, pairs)
+
+    def _some_completed(self, records: Array, columns: Array, values: Array) -> Array:
         if isinstance(self.__answer, _Confidences):
             completions = _opaque((records, columns, values))
             answers = _opaque(self.__answer.complete(self.__hidden, *completions))
@@ -311,6 +327,10 @@ class _Confidences:
         target, release = hidden
         return self.released(target.predict(x).logits, release)
 
+    def held(self, hidden: Any) -> int:
+        target, _ = hidden
+        return target.held
+
     def complete(self, hidden: Any, *completions: Array) -> Array:
         target, release = hidden
         logits = target.complete(*completions)
@@ -342,6 +362,10 @@ class _Host:
         del hidden  # The callable holds its own model.
         answer = jax.ShapeDtypeStruct((x.shape[0], self.num_classes), jnp.float32)
         return io_callback(self._answer, answer, x)
+
+    def held(self, hidden: Any) -> int:
+        del hidden
+        return _HELD
 
     def _answer(self, x: Array) -> np.ndarray:
         answer = np.asarray(self.function(np.asarray(x)), np.float32)

@@ -17,7 +17,7 @@ from mijax.knowledge.black_box import Oracle, afforded
 
 T = TypeVar("T")
 
-_PAIRS = 2**13  # records x completions asked about at a time; changes no result
+_NUMBERS = 2**16  # of answers at a time; changes no result
 _COUNTABLE = 2**31 - 1
 
 
@@ -118,13 +118,13 @@ class Candidates:
     def combine(
         self, each: Array, how: Callable[..., Array] = jax.ops.segment_sum
     ) -> Array:
-        """Sums one record's completions, `[K]`, to its sensitive values, `[S]`."""
+        """Sums over completions, `[K, ...]`, to sensitive values, `[S, ...]`."""
         if self.value is None or self.num_values is None:
             return each
         return how(each, self.value, self.num_values)
 
     def marginal(self, log_joint: Array) -> Array:
-        """Sums one record's log-probabilities, `[K]`, to its values', `[S]`."""
+        """Sums log-probabilities of completions, `[K, ...]`, to values', `[S, ...]`."""
         if self.value is None:
             return log_joint
         best = self.combine(log_joint, jax.ops.segment_max)
@@ -151,12 +151,14 @@ def _pair(a: Candidates, b: Candidates) -> Candidates:
 
 @pytree
 class Asked:
-    """One record's completions, and what the model answered of them.
+    """Completions of a few records, and what the model answered of them.
+
+    Completions lead, so that what is computed of a few of them vectorizes over records.
 
     Attributes:
-      answers: `[K, O]`.
-      log_prior: `[K]`, normalized.
-      outcome: `[]`, or None where it is not known.
+      answers: `[K, B, O]`.
+      log_prior: normalized over completions, `[K, B]`, or `[K, 1]` of all records.
+      outcome: `[1, B]`, or None where it is not known.
     """
 
     answers: Array
@@ -176,8 +178,8 @@ class PartialRecord:
       outcome: each victim's true outcome, as the paper at hand assumes it known, `[V]`:
         int32 classes, or float32 numbers for a regression; for
         `poisoned_regression`, what the model released of the victim. None: not known.
-      error: the log-likelihood of an outcome given an answer: `normal`,
-        `confusion` or `reliability`.
+      error: the log-likelihood of an outcome given an answer, `(answers [K, B, O],
+        outcome [1, B]) -> [K, B]`: `normal`, `confusion` or `reliability`.
       paths: the paths of a decision tree and how many examples took each.
       spent: how many records were asked about so far.
       budget: how many may be asked about; None for no limit.
@@ -235,16 +237,16 @@ class PartialRecord:
     def log_prior(self) -> Array:
         """Of the sensitive values, normalized, `[V, S]`, or `[1, S]` of all records."""
         prior = jax.nn.log_softmax(jnp.atleast_2d(self.candidates.log_prior))
-        return jax.vmap(self.candidates.marginal)(prior)
+        return self.candidates.marginal(prior.T).T
 
     def query(self, read: Callable[[Asked], T]) -> tuple[T, "PartialRecord"]:
         """Asks about every completion of every record, in bounded memory.
 
         Args:
-          read: what is kept of one record's answers; leaves of any shape.
+          read: what is kept of a few records' answers; leaves `[., B, ...]`.
 
         Returns:
-          What was read of each, leaves `[V, ...]`, and the knowledge with `V * K`
+          What was read of each, leaves `[V, ., ...]`, and the knowledge with `V * K`
           queries counted.
 
         Raises:
@@ -255,31 +257,20 @@ class PartialRecord:
         victims, (size, _) = self.record.shape[0], self.candidates.encodings.shape
         spent = self.spent + jnp.int32(victims * size)
         records = afforded(self.budget, spent, jnp.asarray(self.record))
-        prior = jax.nn.log_softmax(self.candidates.log_prior)
-        shared = prior.ndim == 1
-
-        def some(rows: Any) -> T:
-            records, outcome, own_prior = rows
-            answers = self._answers(records)
-
-            def one(answers: Array, outcome: Any, own_prior: Any) -> T:
-                return read(Asked(answers, prior if shared else own_prior, outcome))
-
-            found = jax.vmap(one, (1, 0, 0), -1)(answers, outcome, own_prior)
-            return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), found)
-
-        rows = records, self.outcome, None if shared else prior
-        read_of_all = in_chunks(some, rows, max(1, _PAIRS // size))
-        return read_of_all, dataclasses.replace(self, spent=spent)
-
-    def _answers(self, records: Array) -> Array:
-        """The oracle's answers of a few records, `[K, B, O]`."""
+        prior = jax.nn.log_softmax(jnp.atleast_2d(self.candidates.log_prior))
+        shared = prior.shape[0] == 1
         columns, encodings = self.candidates.columns, self.candidates.encodings
 
-        def of(encodings: Array) -> Array:
-            return self.oracle._completed(records, columns, encodings)
+        def some(rows: Any) -> T:
+            records, outcome, own = rows
+            answers = self.oracle._completed(records, columns, encodings)
+            outcome = None if outcome is None else outcome[None]
+            found = read(Asked(answers, (prior if shared else own).T, outcome))
+            return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), found)
 
-        return in_chunks(of, encodings, max(1, _PAIRS // records.shape[0]))
+        rows = records, self.outcome, None if shared else prior
+        most = max(1, _NUMBERS // (size * self.oracle.num_classes))
+        return in_chunks(some, rows, most), dataclasses.replace(self, spent=spent)
 
     def check_shapes(self) -> None:
         """Refuses records, candidates and outcomes that do not fit the model.

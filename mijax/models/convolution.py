@@ -11,9 +11,11 @@ gradient-matching attack) stay inside them. On accelerators each is the plain `l
 convolution. XLA for CPU is fast only for forward convolutions of maps that are larger
 than their kernel and have many channels; inside `scan` it never rewrites the
 derivatives into that form. So on CPU the data gradient is written as `stride**2`
-forward convolutions (one per output phase), the weight gradient as matrix products;
-and next to images, where channels are few, few channels in are summed by tap and few
-channels out are one product of all taps and a sum of shifted maps.
+forward convolutions (one per output phase), the weight gradient as a convolution along
+rows whose channels are pixels; forward convolutions of many channels and two or three
+taps are Winograd's; and next to images, where channels are few, few channels in are
+summed by tap and few channels out are one product of all taps and a sum of shifted
+maps.
 
 `jax.custom_vjp` is what closes the set, so forward-mode differentiation (`jax.jvp`)
 of these operations raises; compose reverse over reverse instead.
@@ -23,6 +25,7 @@ kernels `[height, width, C, O]`.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -34,9 +37,40 @@ from jax import Array, lax
 Padding = str | Sequence[tuple[int, int]]
 _Operation = Callable[[Array, Array], Array]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_FEW_CHANNELS = 8  # of a product that is too thin
 _HANDFUL = 4  # channels that need no product
-_CACHE = 2**20  # bytes of maps that stay near a core
+_CACHE = 2**20  # bytes of patches that stay near a core
+_LARGE = 2**14  # entries of a tap that is transposed in blocks
+_BLOCK = 16  # of its columns
+_GATHERED = 6 * 2**20  # bytes of patches that stay near all
+
+
+_WORTHWHILE = 16  # 1 / (1 / channels in + 1 / channels out), for tiles
+_MANY_TILES = 32
+_TILED = 24 * 2**20  # bytes of transformed tiles that stay near all cores
+
+_Matrix = Sequence[Sequence[float]]
+
+
+class _Transform(NamedTuple):
+    """Winograd's, of two outputs along one axis."""
+
+    map: _Matrix
+    kernel: _Matrix
+    product: _Matrix
+
+
+_TRANSFORMS = {  # by taps
+    2: _Transform(
+        ((1, -1, 0), (0, 1, 0), (0, -1, 1)),
+        ((1, 0), (1, 1), (0, 1)),
+        ((1, 1, 0), (0, 1, 1)),
+    ),
+    3: _Transform(
+        ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+        ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
+        ((1, 1, 1, 0), (0, 1, -1, -1)),
+    ),
+}
 
 
 class Geometry(NamedTuple):
@@ -313,7 +347,90 @@ def _forward_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
         padded = _padded(geometry, x)
         patches = [_shifted(geometry, padded, i, j) for i, j in _taps(geometry)]
         return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, features)
+    if _suits_tiles(geometry, x, kernel):
+        return _by_tiles(geometry, x, kernel)
     return _plain(geometry, x, kernel)
+
+
+def _suits_tiles(geometry: Geometry, x: Array, kernel: Array) -> bool:
+    """Whether the products saved are worth the sums before and after them."""
+    channels, features = kernel.shape[2:]
+    return (
+        geometry.stride == 1
+        and set(geometry.kernel) <= set(_TRANSFORMS)
+        and channels * features >= _WORTHWHILE * (channels + features)
+        and x.shape[0] * math.prod(_tiles(geometry)) >= _MANY_TILES
+        and jnp.finfo(x.dtype).bits >= 32
+    )
+
+
+def _tiles(geometry: Geometry) -> tuple[int, int]:
+    rows, columns = geometry.output
+    return -(-rows // 2), -(-columns // 2)
+
+
+def _by_tiles(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """Winograd's minimal filtering: 2x2 outputs of a 3x3 kernel by 16 products, not 36.
+
+    Sums of a tile times sums of the kernel, summed again. Rounding errors are those of
+    the plain form (within a factor of 1.5).
+
+    References:
+      Lavin, Gray. Fast algorithms for convolutional neural networks. CVPR 2016.
+      arXiv:1509.09308.
+    """
+    (batch, _, _, channels), features = x.shape, kernel.shape[3]
+    rows, columns = _tiles(geometry)
+    by_row, by_column = (_TRANSFORMS[k] for k in geometry.kernel)
+    pads = [
+        (low, 2 * (tiles + 1) - n - low, 0)
+        for tiles, n, (low, _) in zip(
+            (rows, columns), geometry.size, geometry.padding, strict=True
+        )
+    ]
+    kernel = jnp.stack(_sums(by_row.kernel, list(kernel)))
+    kernel = jnp.stack(_sums(by_column.kernel, list(kernel.swapaxes(0, 1))))
+    across, down = kernel.shape[:2]
+
+    def of_few(x: Array) -> Array:
+        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+        seen = [x[:, :, j : j + 2 * columns : 2] for j in range(across)]
+        x = jnp.stack(_sums(by_column.map, seen))
+        seen = [x[:, :, i : i + 2 * rows : 2] for i in range(down)]
+        x = jnp.stack(_sums(by_row.map, seen), 1)  # [across, down, B, rows, columns, C]
+        y = jnp.matmul(
+            x.reshape(across * down, -1, channels),
+            kernel.reshape(across * down, channels, features),
+        )
+        y = y.reshape(across, down, -1, rows, columns, features)
+        y = jnp.stack(_sums(by_column.product, list(y)), 4)
+        y = y.reshape(down, -1, rows, 2 * columns, features)
+        y = jnp.stack(_sums(by_row.product, list(y)), 2)
+        return y.reshape(-1, 2 * rows, 2 * columns, features)
+
+    one = 4 * across * down * rows * columns * (channels + features)
+    few = _few(batch, one, _TILED)
+    if few == batch:
+        y = of_few(x)
+    else:
+        y = lax.map(of_few, x.reshape(batch // few, few, *x.shape[1:]))
+        y = y.reshape(batch, *y.shape[2:])
+    return y[:, : geometry.output[0], : geometry.output[1]]
+
+
+def _sums(matrix: _Matrix, parts: Sequence[Array]) -> list[Array]:
+    """A product by a small matrix, elementwise, which fuses."""
+    zero = jnp.zeros((), parts[0].dtype)
+    return [
+        sum((w * part for w, part in zip(weights, parts, strict=True) if w), zero)
+        for weights in matrix
+    ]
+
+
+def _few(batch: int, one: int, limit: int) -> int:
+    """The most images at a time that divide the batch, of `one` bytes each."""
+    fit = max(1, limit // one)
+    return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit)
 
 
 def _by_taps(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -360,8 +477,7 @@ def _padded(geometry: Geometry, x: Array) -> Array:
 
 def _data_gradient_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
     stride, (rows, columns) = geometry.stride, geometry.size
-    # The barrier keeps the flipped kernel a plain operand inside loops.
-    flipped = lax.optimization_barrier(jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2))
+    flipped = _flipped(kernel)
     if stride == 1:
         padding = tuple(
             (k - 1 - low, n - m + low)
@@ -385,6 +501,19 @@ def _data_gradient_cpu(geometry: Geometry, y: Array, kernel: Array) -> Array:
     maps = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
     grown = (y.shape[0], counts[0] * stride, counts[1] * stride, kernel.shape[2])
     return maps.reshape(grown)[:, :rows, :columns]
+
+
+def _flipped(kernel: Array) -> Array:
+    """The kernel of the transposed convolution, `[height, width, O, C]`."""
+    height, width, channels, features = kernel.shape
+    kernel = jnp.flip(kernel, (0, 1))
+    if channels * features < _LARGE or features % _BLOCK:
+        # The barrier keeps it a plain operand inside loops.
+        return lax.optimization_barrier(kernel.transpose(0, 1, 3, 2))
+    # By blocks in a loop: where XLA fuses a transposition, it is slow.
+    blocks = kernel.reshape(-1, channels, features // _BLOCK, _BLOCK).swapaxes(1, 2)
+    blocks = lax.map(jnp.transpose, blocks.reshape(-1, channels, _BLOCK))
+    return blocks.reshape(height, width, features, channels)
 
 
 def _phase(
@@ -426,8 +555,7 @@ def _correlate(x: Array, kernel: Array, padding: tuple[tuple[int, int], ...]) ->
 def _weight_gradient_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
     # A few images at a time, so that what is gathered of them stays in the cache.
     batch = x.shape[0]
-    fit = max(1, _CACHE // x[0].nbytes)
-    few = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit)
+    few = _few(batch, _patch_bytes(geometry, 1, x.shape[3]), _GATHERED)
     if few == batch:
         return _weight_gradient_of_few(geometry, x, y)
     chunks = [each.reshape(batch // few, few, *each.shape[1:]) for each in (x, y)]
@@ -440,33 +568,44 @@ def _weight_gradient_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
 
 
 def _weight_gradient_of_few(geometry: Geometry, x: Array, y: Array) -> Array:
+    """A convolution along H, whose channels are the pixels of a row of all images."""
+    channels, features = x.shape[3], y.shape[3]
+    if geometry.kernel == (1, 1):
+        seen = _shifted(geometry, _padded(geometry, x), 0, 0).reshape(-1, channels)
+        return (seen.T @ y.reshape(-1, features))[None, None]
     height, width = geometry.kernel
-    channels = x.shape[3]
-    padded = _padded(geometry, x)
-    y = y.reshape(-1, y.shape[3])
-    if channels >= _FEW_CHANNELS:
-        taps = [
-            _shifted(geometry, padded, i, j).reshape(-1, channels).T @ y
-            for i, j in _taps(geometry)
-        ]
-        return jnp.stack(taps).reshape(height, width, channels, -1)
-    # Few channels make thin products: gather a kernel's row of taps before each.
     stride, (rows, columns) = geometry.stride, geometry.output
-    gathered = jnp.concatenate(
-        [
-            padded[:, :, j : j + stride * (columns - 1) + 1 : stride]
-            for j in range(width)
-        ],
-        axis=-1,
+    x = _pixels_last(geometry, x)
+    x = jnp.stack(
+        [x[j % stride, ..., j // stride :][..., :columns] for j in range(width)]
     )
-    taps = [
-        gathered[:, i : i + stride * (rows - 1) + 1 : stride]
-        .reshape(-1, width * channels)
-        .T
-        @ y
-        for i in range(height)
+    kernel = lax.conv_general_dilated(
+        x.reshape(width * channels, x.shape[2], -1),
+        y.transpose(1, 0, 2, 3).reshape(rows, -1, features),
+        (1,),
+        "VALID",
+        rhs_dilation=(stride,),
+        dimension_numbers=("NHC", "HIO", "NHC"),
+    )
+    return kernel.reshape(width, channels, height, features).transpose(2, 0, 1, 3)
+
+
+def _pixels_last(geometry: Geometry, x: Array) -> Array:
+    """Padded maps by phase of their columns, `[stride, C, H, B, W / stride]`."""
+    stride = geometry.stride
+    rows = (geometry.output[0] - 1) * stride + geometry.kernel[0]
+    columns = geometry.output[1] + (geometry.kernel[1] - 1) // stride
+    pads = [
+        (low, size - low - n, 0)
+        for size, n, (low, _) in zip(
+            (rows, columns * stride), geometry.size, geometry.padding, strict=True
+        )
     ]
-    return jnp.stack(taps).reshape(height, width, channels, -1)
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+    x = x.reshape(-1, rows, columns, stride, x.shape[3]).swapaxes(0, 1)
+    # Row by row in a loop: where XLA fuses a transposition, it is slow.
+    x = lax.map(lambda row: row.transpose(2, 3, 0, 1), x)
+    return x.transpose(1, 2, 0, 3, 4)
 
 
 def _forwards_cpu(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -524,8 +663,12 @@ def _weight_gradients_cpu(geometry: Geometry, x: Array, y: Array) -> Array:
 
 def _is_large(geometry: Geometry, batch: int, channels: int) -> bool:
     """Whether the patches of one problem fill the cache: then one after another."""
+    return _patch_bytes(geometry, batch, channels) > _CACHE
+
+
+def _patch_bytes(geometry: Geometry, batch: int, channels: int) -> int:
     (height, width), (rows, columns) = geometry.kernel, geometry.output
-    return 4 * batch * rows * columns * height * width * channels > _CACHE
+    return 4 * batch * rows * columns * height * width * channels
 
 
 def _patches(geometry: Geometry, x: Array) -> Array:

@@ -42,6 +42,7 @@ SEEDS: dict[str, seeds.Seed] = {
     "same_class": seeds.same_class,
 }
 _COLORED = {"red", "green", "blue"}
+DATASETS = "att_faces", "mnist", "cifar10_jpeg75", "lfw64"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Sizes:
       rival: DLG's.
     """
 
-    datasets: tuple[str, ...] = ("att_faces", "mnist", "cifar10_jpeg75", "lfw64")
+    datasets: tuple[str, ...] = DATASETS
     seeds: tuple[str, ...] = ("patterned_8x8", "uniform", "normal")
     victims: int = 10
     budgets: tuple[int, ...] = (2, 5, 15)
@@ -84,7 +85,7 @@ def figure(run: Run, sizes: Sizes) -> Part:
     for index, dataset in enumerate(sizes.datasets):
         loaded = clients.load(dataset, run.data_dir)
         victims = clients.choose(loaded, sizes.victims, 1, run.seed)
-        target = untrained(jax.random.fold_in(run.key, index), victims)
+        target = untrained(jax.random.fold_in(run.key, number_of(dataset)), victims)
         bare = part.add_baselines(run.key, victims, dataset)
         baseline, _ = verdicts.compare(victims, bare["mean_image"])
         found = {}
@@ -113,6 +114,11 @@ def figure(run: Run, sizes: Sizes) -> Part:
     if "cifar10_jpeg75" in sizes.datasets:
         part.caveats.append(clients.LOSSY)
     return part
+
+
+def number_of(dataset: str) -> int:
+    """Seeds a data set's network, whichever others are attacked beside it."""
+    return DATASETS.index(dataset) if dataset in DATASETS else len(DATASETS)
 
 
 def untrained(key: jax.Array, victims: Clients) -> Target:

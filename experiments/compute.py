@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from experiments import memory
 from mijax import victims
@@ -39,33 +40,32 @@ _JOIN: contextvars.ContextVar[Join | None] = contextvars.ContextVar("join")
 def program(
     function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()
 ) -> Program:
-    """Returns a program of a pure function, compiled when it is first called.
+    """Returns a program of a pure function, compiled once for arguments of one form.
 
     Args:
       function: of pytrees of arrays; what it closes over is part of the program.
       donate_argnums: arguments whose buffers are given up, where they can be.
 
     Returns:
-      A function that returns the result, and the seconds of `compile` and `run`. Its
-      arguments keep their shapes from call to call.
+      A function that returns the result, and the seconds of `compile` and `run`.
 
     Raises:
       ValueError: when first called, if the program would not fit the device.
     """
-    compiled: list[jax.stages.Compiled] = []
+    compiled: dict[Any, jax.stages.Compiled] = {}
 
     def call(*arguments: Any) -> tuple[Any, dict[str, float]]:
         if (join := _JOIN.get(None)) is not None:
             return join(call, function, arguments)
         arguments = jax.device_put(arguments)
-        compiling = 0.0
-        if not compiled:
+        compiling, own = 0.0, form(arguments)
+        if own not in compiled:
             start = time.monotonic()
             jitted = jax.jit(function, donate_argnums=donate_argnums)
-            compiled.append(jitted.lower(*arguments).compile())
-            memory.check(compiled[0])
+            compiled[own] = jitted.lower(*arguments).compile()
+            memory.check(compiled[own])
             compiling = time.monotonic() - start
-        return _run(compiled[0], arguments, compiling)
+        return _run(compiled[own], arguments, compiling)
 
     return call
 
@@ -85,7 +85,7 @@ def over_victims(attack: victims.Attack, number: int) -> Program:
     """
     mesh = victims.over_devices()
     share = -(-number // mesh.size)
-    compiled: list[jax.stages.Compiled] = []
+    compiled: dict[Any, jax.stages.Compiled] = {}
 
     def of_size(size: int) -> victims.Attack:
         some = victims.in_chunks(attack, size) if size < share else attack
@@ -99,14 +99,20 @@ def over_victims(attack: victims.Attack, number: int) -> Program:
         def compile_for(size: int) -> jax.stages.Compiled:
             return jax.jit(of_size(size)).lower(*arguments).compile()
 
-        compiling = 0.0
-        if not compiled:
+        compiling, own = 0.0, form(arguments)
+        if own not in compiled:
             start = time.monotonic()
-            compiled.append(memory.fitting(compile_for, share)[1])
+            compiled[own] = memory.fitting(compile_for, share)[1]
             compiling = time.monotonic() - start
-        return _run(compiled[0], arguments, compiling)
+        return _run(compiled[own], arguments, compiling)
 
     return call
+
+
+def form(arguments: Any) -> Any:
+    """What a program is compiled for: all of its arguments but their numbers."""
+    leaves, structure = jax.tree.flatten(arguments)
+    return structure, tuple((jnp.shape(x), jnp.result_type(x)) for x in leaves)
 
 
 def _run(

@@ -90,7 +90,7 @@ class Member:
         self.code: int | None = None
         self._folder = sweep / run.name
         self._turn, self._ended = threading.Semaphore(0), threading.Semaphore(0)
-        self._traced: dict[compute.Program, Traced] = {}
+        self._traced: dict[Any, Traced] = {}
         self._start = time.monotonic()
         self._log = (self._folder / "log.txt").open("a")
         threading.Thread(target=self._live, daemon=True).start()
@@ -122,9 +122,10 @@ class Member:
         arguments: tuple[Any, ...],
     ) -> tuple[Any, dict[str, float]]:
         """Waits for the program's result (called by the run, in its thread)."""
-        if program not in self._traced:
-            self._traced[program] = trace(function, arguments)
-        traced = self._traced[program]
+        own = program, compute.form(arguments)
+        if own not in self._traced:
+            self._traced[own] = trace(function, arguments)
+        traced = self._traced[own]
         self.waits_at = traced, [*traced.constants, *jax.tree.leaves(arguments)]
         self._ended.release()
         self._turn.acquire()

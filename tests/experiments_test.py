@@ -27,6 +27,7 @@ GMI = (
     "--target_steps=20",
     "--evaluator_steps=20",
     "--losses=logit",
+    "--losses=cross_entropy",
 )
 PRIOR = ("train_prior", "--kind=digits", "--dataset=mnist5k", "--steps=60", "--width=2")
 
@@ -85,7 +86,8 @@ def test_gmi_leaves_its_results(finished):
     assert result["experiment"] == "gmi"
     assert result["n"] == 2
     assert {"compile", "run"} == set(result["seconds"])
-    for name in ("top1/gmi_logit", "top1/random_latents", "top1/real_test"):
+    for name in ("gmi_logit", "gmi_cross_entropy", "random_latents", "real_test"):
+        name = f"top1/{name}"
         assert 0 <= result["metrics"][name]["value"] <= 1
     assert "data:image/png" in (finished / "report.html").read_text()
     assert (finished / "figures" / "recovered.png").is_file()

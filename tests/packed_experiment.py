@@ -1,5 +1,6 @@
 """An experiment that trains a small target and inverts it, to be run in packs."""
 
+import dataclasses
 import json
 
 import jax
@@ -46,9 +47,14 @@ def main():
     target = Target.from_linen(module, learner.variables, (8, 8, 1))
     knowledge = WhiteBox(target, np.arange(3, dtype=np.int32))
 
+    program = compute.program(mi_face.attack)
+    longer = dataclasses.replace(config, steps=config.steps + 5)
+
     def attack():
-        found, seconds = compute.program(mi_face.attack)(key, knowledge, config)
-        return {"x": found.x, "loss": found.loss} | seconds
+        found, seconds = program(key, knowledge, config)
+        other, _ = program(key, knowledge, longer)  # The same program, of another form.
+        assert len(other.trace) == len(found.trace) + 5
+        return {"x": found.x, "loss": found.loss, "longer": other.x} | seconds
 
     found = stages.once(workdir, "attack", attack)
     print(f"seed {flags.FLAGS.seed} is done", flush=True)

@@ -186,7 +186,7 @@ def _attack(
         **setting.auxiliary,
     )
     arguments = attack_keys, knowledge, setting.config
-    found, seconds = _program(setting.attack, null, arguments)(*arguments)
+    found, seconds = _program(setting.attack, null, len(rows))(*arguments)
     fields = {"x": found.x, "loss": found.loss}
     fields["trace"] = np.moveaxis(np.asarray(found.trace), 0, -1)
     if found.labels is not None:
@@ -194,16 +194,13 @@ def _attack(
     return fields | seconds
 
 
-def _program(attack: Attack, null: Change | None, arguments: Any) -> compute.Program:
-    """An attack on knowledge of these shapes, as many victims at a time as fit."""
-    leaves, tree = jax.tree.flatten(arguments)
-    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    recipe = attack, null, tree, shapes
+def _program(attack: Attack, null: Change | None, number: int) -> compute.Program:
+    """An attack on so many victims, of which it takes as many at a time as fit."""
+    recipe = attack, null, number
     if recipe not in _PROGRAMS:
 
         def changed(key: Array, knowledge: SharedUpdate, config: Any) -> Reconstruction:
             return attack(key, knowledge if null is None else null(knowledge), config)
 
-        number = len(arguments[0])
         _PROGRAMS[recipe] = compute.over_victims(changed, number)
     return _PROGRAMS[recipe]

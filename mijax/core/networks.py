@@ -1,5 +1,6 @@
 """Networks: models as pure functions that know what of them is trained."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,16 +24,16 @@ class Prediction(NamedTuple):
     features: Array | None = None
 
 
-class Network:
+class Network(abc.ABC):
     """A model as a pure function that also knows which of its parameters are trained.
 
     `Target.from_function` takes one, or any plain function. Instances must be hashable,
     and equal where they compute the same.
     """
 
+    @abc.abstractmethod
     def __call__(self, params: Any, x: Array) -> Any:
         """Returns logits `[B, K]` or a `Prediction`, as the model is deployed."""
-        raise NotImplementedError
 
     def split(self, params: Any) -> tuple[Any, Any]:
         """Splits parameters into those that are trained, and the rest."""

@@ -38,9 +38,17 @@ class World:
 
 
 def data_folder(data_dir: str | None) -> str | None:
-    """The folder of data files: `--data_dir`, $MIJAX_DATA_DIR or ../shared/data."""
+    """The folder of data files: `--data_dir`, $MIJAX_DATA_DIR or ../shared/data.
+
+    Raises:
+      ValueError: if the one that was given is no folder.
+    """
     beside = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
     chosen = data_dir or os.environ.get("MIJAX_DATA_DIR")
+    if chosen and not pathlib.Path(chosen).expanduser().is_dir():
+        raise ValueError(
+            f"The data folder {chosen} is no folder: give another --data_dir, or none."
+        )
     return chosen or (str(beside) if beside.is_dir() else None)
 
 

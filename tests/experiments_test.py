@@ -117,6 +117,7 @@ def test_gmi_does_nothing_twice(finished):
         ("--seed=1", "--seed=0, not 1"),
         ("--target=vgg16", "--target=vgg16 goes with --kind=faces --preset=paper"),
         ("--num_shown=0", "num_shown"),
+        ("--data_dir=/nowhere", "The data folder /nowhere is no folder"),
     ],
 )
 def test_a_mistake_is_one_line(finished, flag, words):

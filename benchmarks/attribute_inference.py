@@ -21,7 +21,7 @@ from jax import Array
 from sklearn.tree import DecisionTreeClassifier
 
 from benchmarks import peers, timing
-from experiments import flags as common
+from experiments.harness import flags as common
 from mijax.attacks import map_inference, tree_inversion
 from mijax.core import AffineFirst, Inference, Target
 from mijax.knowledge import Candidates, Oracle, PartialRecord, normal

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import Array
 
 from benchmarks import networks, timing
-from experiments import flags as common
+from experiments.harness import flags as common
 from mijax.models.convolution import (
     Conv,
     ConvTranspose,

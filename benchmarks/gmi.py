@@ -27,12 +27,12 @@ from jax import Array
 
 from benchmarks import convolution, networks, timing
 from benchmarks import torch_networks as peer
-from experiments import flags as common
-from mijax import minimize
+from experiments.harness import flags as common
+from mijax import search
 from mijax.attacks import gmi
+from mijax.batching import keys_of
 from mijax.core import Prior, Target
 from mijax.knowledge import WhiteBox
-from mijax.victims import keys_of
 
 _TARGETS = flags.DEFINE_multi_enum(
     "targets", list(peer.TARGETS), list(peer.TARGETS), "Networks to attack."
@@ -72,7 +72,7 @@ def one_step(
         return config.identity_weight * identity - prior.realism(x)
 
     z, velocity = latents
-    losses, gradient, _ = minimize.gradient_of(objective)(jax.random.key(0), z, None)
+    losses, gradient, _ = search.gradient_of(objective)(jax.random.key(0), z, None)
     updates, velocity = optimizer.update(gradient, velocity)
     moved: Any = optax.apply_updates(z, updates)
     z = jnp.clip(moved, -config.clip, config.clip)

@@ -28,10 +28,11 @@ from jax import Array
 from benchmarks import breaching_leakage, timing
 from benchmarks import torch_leakage as peer
 from benchmarks.torch_networks import layers, torch
-from experiments import flags as common
+from experiments.harness import flags as common
+from mijax import batching as many
 from mijax import federation
-from mijax import victims as many
-from mijax.attacks import dlg, inverting_gradients, seeds
+from mijax.attacks import dlg, inverting_gradients
+from mijax.attacks.leakage import initial_images
 from mijax.core import Reconstruction, Target
 from mijax.knowledge import SharedUpdate
 from mijax.models import initialization
@@ -52,7 +53,7 @@ _ADAM_STEPS = flags.DEFINE_integer(
 )
 _WIDTH = flags.DEFINE_integer("width", 64, "Of the ConvNet.", lower_bound=1)
 _CHUNK = flags.DEFINE_integer(
-    "chunk", 0, "Our victims at a time (mijax.victims.in_chunks); 0 for all."
+    "chunk", 0, "Our victims at a time (mijax.batching.in_chunks); 0 for all."
 )
 flags.FLAGS.set_default("batches", [])
 _VICTIMS = {"dlg": [64], "inverting_gradients": [1, 8]}  # unless --batches is given
@@ -130,7 +131,7 @@ def of_dlg(number: int, config: dlg.Config) -> Contest:
     """DLG of so many victims."""
     known, key = knowledge(lenet(), number), jax.random.key(2)
     keys = jax.vmap(jax.random.split)(many.keys_of(key, number))
-    starts = tensors(seeds.sown(config.seed, keys[:, 0], known, 1)[:, 0])
+    starts = tensors(initial_images.sown(config.seed, keys[:, 0], known, 1)[:, 0])
     labels = jax.vmap(lambda key: jax.random.normal(key, (1, 1, 100)))(keys[:, 1])
     soft = torch.tensor(np.asarray(labels)[:, 0])
     network, parameters, observed = torch_victims(known)
@@ -156,7 +157,7 @@ def of_dlg(number: int, config: dlg.Config) -> Contest:
 def of_inverting_gradients(number: int, config: inverting_gradients.Config) -> Contest:
     """Inverting Gradients of so many victims."""
     known, key = knowledge(conv_net(), number), jax.random.key(2)
-    starts = tensors(seeds.sown(config.seed, key, known, 1)[:, 0])
+    starts = tensors(initial_images.sown(config.seed, key, known, 1)[:, 0])
     labels = torch.tensor(np.asarray(known.labels)).long()
     network, parameters, observed = torch_victims(known)
 

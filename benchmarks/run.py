@@ -21,8 +21,8 @@ from typing import Any
 from absl import flags
 
 from benchmarks import timing
-from experiments import flags as common
-from experiments import report
+from experiments.harness import flags as common
+from experiments.harness import report
 
 BENCHMARKS = ("gmi", "gradient_leakage", "attribute_inference", "convolution")
 

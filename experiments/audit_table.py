@@ -26,9 +26,10 @@ import time
 import numpy as np
 from absl import flags
 
-from experiments import flags as common
-from experiments import report, stages, worlds
+from experiments import worlds
 from experiments.attribute_inference import auditing
+from experiments.harness import flags as common
+from experiments.harness import report, stages
 from mijax.data import tables
 
 _DATA = flags.DEFINE_string(

@@ -27,13 +27,15 @@ from absl import flags
 from flax import linen as nn
 
 import mijax.priors
-from experiments import compute, figures, judging, report, stages, training, worlds
-from experiments import flags as common
-from mijax import data, fit, glimpses
-from mijax.attacks import gmi, identity_loss, mi_face
+from experiments import judging, worlds
+from experiments.harness import figures, programs, report, resumable, stages
+from experiments.harness import flags as common
+from mijax import data, training
+from mijax.attacks import gmi, mi_face
+from mijax.attacks.inversion import losses
 from mijax.core import Glimpse, Prior, Target
 from mijax.data import Dataset
-from mijax.knowledge import WhiteBox
+from mijax.knowledge import WhiteBox, glimpses
 from mijax.metrics import distribution, identity, images
 from mijax.models.face_evolve import FaceEvolve
 from mijax.models.lenet import mcnn, scnn
@@ -75,9 +77,9 @@ common.common("gmi", dataset=None)
 _CONFIG = common.from_config(gmi.Config(), "gmi")
 
 LOSSES = {
-    "cross_entropy": identity_loss.cross_entropy,
-    "logit": identity_loss.logit,
-    "max_margin": identity_loss.max_margin,
+    "cross_entropy": losses.cross_entropy,
+    "logit": losses.logit,
+    "max_margin": losses.max_margin,
 }
 _LOSSES = flags.DEFINE_multi_enum(
     "losses", None, sorted(LOSSES), "Identity losses to compare; the preset's."
@@ -572,10 +574,12 @@ def classifier(
     init_key, fit_key = jax.random.split(key)
     optimizer = optax.adamw(optax.cosine_decay_schedule(2e-3, steps), weight_decay=1e-3)
     shape = images.train.images.shape[1:]
-    step = fit.supervised(module, optimizer, augment=fit.shift_and_mirror(3, mirror))
-    learner = training.train(
+    step = training.supervised(
+        module, optimizer, augment=training.shift_and_mirror(3, mirror)
+    )
+    learner = resumable.train(
         fit_key,
-        fit.learner(init_key, module, shape, optimizer),
+        training.learner(init_key, module, shape, optimizer),
         step,
         (images.train.images, images.train.labels),
         name=name,
@@ -597,13 +601,13 @@ def attacks(
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, float]]:
     """Runs GMI with each identity loss, and MI-Face; returns arrays and seconds."""
 
-    def run(name: str, attack: compute.Program, config: Any) -> dict[str, Any]:
+    def run(name: str, attack: programs.Program, config: Any) -> dict[str, Any]:
         print(f"attack: {name}", flush=True)
         result, seconds = attack(key, knowledge, config)
         arrays = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
         return {k: v for k, v in arrays.items() if v is not None} | seconds
 
-    searched = compute.over_victims(gmi.attack, knowledge.victims)
+    searched = programs.over_victims(gmi.attack, knowledge.victims)
     found = {}
     for name in losses:
         variant = dataclasses.replace(config, identity_loss=LOSSES[name])
@@ -622,7 +626,7 @@ def attacks(
         workdir,
         "mi_face",
         lambda: run(
-            "mi_face", compute.program(mi_face.attack), mi_face.Config(steps=100)
+            "mi_face", programs.program(mi_face.attack), mi_face.Config(steps=100)
         ),
     )
     seconds = {

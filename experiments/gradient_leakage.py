@@ -28,8 +28,8 @@ from typing import Any
 import jax
 from absl import flags
 
-from experiments import flags as common
-from experiments import report, stages
+from experiments.harness import flags as common
+from experiments.harness import report, stages
 from experiments.leakage import batch_size, cpl, defenses, imprint, nulls, verdicts
 from experiments.leakage.part import Part, Run, joined
 

@@ -31,10 +31,12 @@ from absl import flags
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from experiments import compute, figures, judging, report, stages, training, worlds
-from experiments import flags as common
-from mijax import data, fit, processing
+from experiments import judging, worlds
+from experiments.harness import figures, programs, report, resumable, stages
+from experiments.harness import flags as common
+from mijax import data, training
 from mijax.attacks import mi_face
+from mijax.attacks.inversion import processing
 from mijax.core import Reconstruction, Target
 from mijax.data import Dataset, TrainTest
 from mijax.defenses.rounding import rounding
@@ -301,13 +303,13 @@ def classifier(
     """Trains a classifier, from `variables` where they are given."""
     start_key, fit_key = jax.random.split(keys[name])
     shape = faces.train.images.shape[1:]
-    state = fit.learner(start_key, module, shape, optimizer)
+    state = training.learner(start_key, module, shape, optimizer)
     if variables is not None:
         state = dataclasses.replace(state, variables=variables)
-    state = training.train(
+    state = resumable.train(
         fit_key,
         state,
-        fit.supervised(module, optimizer, augment=augment),
+        training.supervised(module, optimizer, augment=augment),
         (faces.train.images, faces.train.labels),
         name=name,
         folder=workdir / "checkpoints" / name,
@@ -349,14 +351,14 @@ def pretrain(
     workdir: pathlib.Path,
 ) -> Any:
     """Trains the autoencoder's layers to undo noise, one after the other."""
-    variables = fit.learner(
+    variables = training.learner(
         keys["dae_start"], module, faces.shape[1:], PRETRAINING
     ).variables
     for depth in range(1, len(module.widths) + 1):
         name = f"dae_layer_{depth}"
-        variables = training.train(
+        variables = resumable.train(
             keys[name],
-            fit.Learner(variables, PRETRAINING.init(variables["params"])),
+            training.Learner(variables, PRETRAINING.init(variables["params"])),
             denoising(module, depth),
             faces,
             name=name,
@@ -368,10 +370,10 @@ def pretrain(
     return variables
 
 
-def denoising(module: DAE, depth: int) -> fit.Step[fit.Learner]:
+def denoising(module: DAE, depth: int) -> training.Step[training.Learner]:
     """Returns the training step of one layer."""
 
-    def step(key: jax.Array, state: fit.Learner, faces: Any) -> tuple[Any, Any]:
+    def step(key: jax.Array, state: training.Learner, faces: Any) -> tuple[Any, Any]:
         def loss(params: Any) -> jax.Array:
             return jnp.mean(
                 denoising_loss(module, {"params": params}, key, faces, depth)
@@ -381,7 +383,7 @@ def denoising(module: DAE, depth: int) -> fit.Step[fit.Learner]:
         value, gradients = jax.value_and_grad(loss)(params)
         updates, optimizer = PRETRAINING.update(gradients, state.optimizer, params)
         variables = {"params": optax.apply_updates(params, updates)}
-        return fit.Learner(variables, optimizer), {"loss": value}
+        return training.Learner(variables, optimizer), {"loss": value}
 
     return step
 
@@ -441,7 +443,7 @@ def train_experts(
         padding="SAME",
         normalize=True,
     )
-    moved = fit.shift_and_mirror(2)
+    moved = training.shift_and_mirror(2)
     return {
         "conv": train("conv", network, faces, augment=moved),
         "mlp_evaluator": train("mlp_evaluator", MLP(number, (sizes.mlp,)), faces),
@@ -453,7 +455,7 @@ def train_experts(
 
 def timed(function: Callable[..., Reconstruction], *arguments: Any) -> dict[str, Any]:
     """Compiles and runs an attack; returns what it found, and the seconds of both."""
-    found, seconds = compute.program(function)(*arguments)
+    found, seconds = programs.program(function)(*arguments)
     fields = {"x": found.x, "loss": found.loss, "trace": found.trace}
     return fields | {"queries": found.queries} | seconds
 

@@ -34,8 +34,8 @@ from flax import linen as nn
 from jax import Array
 
 import mijax.priors
-from experiments import figures, memory, report
-from experiments import flags as common
+from experiments.harness import figures, memory, report
+from experiments.harness import flags as common
 from mijax import federation
 from mijax.attacks import gmi, inverting_gradients, map_inference, mi_face
 from mijax.core import Target

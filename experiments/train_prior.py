@@ -28,8 +28,9 @@ import numpy as np
 from absl import flags
 
 import mijax.priors
-from experiments import figures, report, training, worlds
-from experiments import flags as common
+from experiments import worlds
+from experiments.harness import figures, report, resumable
+from experiments.harness import flags as common
 from mijax.metrics.distribution import frechet_distance
 from mijax.models import mobile_face_net
 from mijax.priors import wgan_gp
@@ -97,7 +98,7 @@ def main() -> None:
 
     draw = jax.jit(lambda variables, z: generator.apply(variables, z))
     monitor = _monitor(workdir, world, draw, config)
-    state = training.train(
+    state = resumable.train(
         fit_key,
         wgan_gp.init(init_key, generator, critic, config),
         wgan_gp.step(generator, critic, config),

@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from absl import app, flags
 
-from experiments import figures
+from experiments.harness import figures
 from launch import runs
 from mijax.metrics import intervals
 

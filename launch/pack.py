@@ -3,8 +3,9 @@
     python -m launch.pack SWEEP RUN RUN ...     # launch.sweep --pack=16 starts this
 
 The runs take turns: each goes on by itself, with flags, arguments and output of its
-own, until it calls a program of `experiments.compute`. When all wait at one, those that
-wait at the same program (the same StableHLO, so that nothing that a run closes over is
+own, until it calls a program of `experiments.harness.programs`. When all wait at one,
+those that wait at the same program (the same StableHLO, so that nothing that a run
+closes over is
 lost) are computed as one, each argument that differs stacked, and each goes on with its
 part. A run that fails, or that finds a stage done before, just does not take part.
 
@@ -32,8 +33,8 @@ import numpy as np
 from absl import flags
 from jax.extend import core
 
-from experiments import compute
-from experiments import flags as common
+from experiments.harness import flags as common
+from experiments.harness import programs
 from launch import check, runs
 from launch.runs import Run
 
@@ -117,12 +118,12 @@ class Member:
 
     def join(
         self,
-        program: compute.Program,
+        program: programs.Program,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
     ) -> tuple[Any, dict[str, float]]:
         """Waits for the program's result (called by the run, in its thread)."""
-        own = program, compute.form(arguments)
+        own = program, programs.form(arguments)
         if own not in self._traced:
             self._traced[own] = trace(function, arguments)
         traced = self._traced[own]
@@ -139,7 +140,7 @@ class Member:
         self._turn.acquire()
         code = 1
         try:
-            with compute.joined(self.join):
+            with programs.joined(self.join):
                 common.guarded(self._main)(sys.argv[:1])
             code = 0
         except SystemExit as error:

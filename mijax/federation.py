@@ -17,7 +17,7 @@ import optax
 from jax import Array, lax
 
 from mijax.core import Prediction, Target, hyper_parameters, known, static
-from mijax.fit import cross_entropy
+from mijax.training import cross_entropy
 
 ExampleGradient = Callable[[Any], Any]
 
@@ -50,7 +50,8 @@ class Recipe:
         if not callable(self.loss):
             raise ValueError(
                 f"The recipe's loss is {self.loss!r}: give a function of (prediction, "
-                "labels [B]) that returns losses [B], such as mijax.fit.cross_entropy."
+                "labels [B]) that returns losses [B], such as "
+                "mijax.training.cross_entropy."
             )
         if self.local_steps < 0:
             raise ValueError(

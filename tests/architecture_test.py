@@ -11,30 +11,26 @@ ROOT = pathlib.Path(__file__).parents[1]
 # What each part of mijax may import of mijax, beside itself.
 MAY_IMPORT = {
     "core": set(),
-    "federation": {"core", "fit"},
+    "federation": {"core", "training"},
     "knowledge": {"core", "federation"},
-    "minimize": {"core"},
-    "fit": {"core"},
-    "processing": set(),
-    "glimpses": {"core"},
+    "search": {"core"},
+    "training": {"core"},
     "models": {"core"},
-    "priors": {"core", "models", "fit"},
-    "victims": {"core"},
+    "priors": {"core", "models", "training"},
+    "batching": {"core"},
     "attacks": {
         "core",
         "federation",
-        "fit",
+        "training",
         "knowledge",
-        "minimize",
+        "search",
         "models",
         "priors",
-        "victims",
+        "batching",
     },
     "defenses": {"core", "models"},
     "metrics": set(),
     "data": set(),
-    "checkpoint": set(),
-    "methods": {"core", "knowledge", "attacks", "defenses"},
 }
 OUTSIDE = {"experiments", "launch", "benchmarks", "tests"}
 

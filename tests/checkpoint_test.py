@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 import train_until_killed
 
-from mijax import checkpoint
+from experiments.harness import checkpoint
 from mijax.core import pytree
 
 # Orbax's futures outlive the event loop where a file is damaged.

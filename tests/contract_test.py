@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mijax import attacks, victims
+from mijax import attacks, batching
 
 CASES = [pytest.param(case, id=case.name) for case in contract_cases.CASES]
 every_case = pytest.mark.parametrize("case", CASES)
@@ -156,7 +156,7 @@ def test_vmap_equals_stacked_singles(case):
 )
 def test_victims_are_independent(case):
     arguments = jax.random.key(0), world(case), case.config
-    one_by_one = jax.jit(victims.in_chunks(case.attack.attack, 1))
+    one_by_one = jax.jit(batching.in_chunks(case.attack.attack, 1))
     same(one_by_one(*arguments), run(case.attack)(*arguments))
 
 

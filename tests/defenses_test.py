@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.tree_util import Partial
 
-from mijax import fit
+from mijax import training
 from mijax.core import Prediction
 from mijax.defenses import Defense, chain, rounding
 from mijax.knowledge import Scores
@@ -47,7 +47,7 @@ class TestChain:
         for place in (both.example_gradient, both.feature, both.output):
             assert place(3) == 8
         prediction = Prediction(jnp.zeros((1, 2)))
-        loss = both.objective(fit.cross_entropy)(prediction, jnp.array([0]))
+        loss = both.objective(training.cross_entropy)(prediction, jnp.array([0]))
         np.testing.assert_allclose(loss, 2 * (np.log(2) + 1), rtol=1e-6)
         assert chain(then, first).output(3) == 7
         assert chain(first, then, then).output(3) == 16

@@ -12,10 +12,9 @@ import numpy as np
 import tiny
 from jax.experimental import multihost_utils
 
-from experiments import compute
-from mijax import glimpses
+from experiments.harness import programs
 from mijax.attacks import gmi
-from mijax.knowledge import WhiteBox
+from mijax.knowledge import WhiteBox, glimpses
 
 VICTIMS = 13
 
@@ -34,7 +33,7 @@ def attack(program, seen=True):
 def main(path, distributed):
     if distributed:
         jax.distributed.initialize()
-    result, found = attack(compute.over_victims), {}
+    result, found = attack(programs.over_victims), {}
     for name in ("x", "losses", "trace", "candidates"):
         whole = multihost_utils.process_allgather(getattr(result, name), tiled=True)
         found[name] = np.asarray(whole)

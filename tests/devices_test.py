@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments import compute, memory
-from mijax import victims
+from experiments.harness import memory, programs
+from mijax import batching
 from mijax.core import Glimpse
 from mijax.knowledge import WhiteBox
 
@@ -71,7 +71,7 @@ def check_found(path, expected, devices, processes):
 
 def test_chunks_find_what_one_program_does(on_one):
     def chunked(attack, number):
-        compiled = jax.jit(victims.in_chunks(attack, 5))
+        compiled = jax.jit(batching.in_chunks(attack, 5))
         return lambda *arguments: (compiled(*arguments), {})
 
     found = devices_case.attack(chunked)
@@ -87,9 +87,9 @@ def test_as_many_victims_as_fit_are_taken_at_a_time(monkeypatch, capsys):
         return needs[-1]
 
     monkeypatch.setattr(memory, "need", recorded)
-    whole = devices_case.attack(compute.over_victims, seen=False)
+    whole = devices_case.attack(programs.over_victims, seen=False)
     monkeypatch.setattr(memory, "limit", lambda: needs[0] - 1)
-    found = devices_case.attack(compute.over_victims, seen=False)
+    found = devices_case.attack(programs.over_victims, seen=False)
     assert "13 at a time would not fit" in capsys.readouterr().out
     agree(found.x, whole.x)
     monkeypatch.setattr(memory, "limit", lambda: 1000)
@@ -110,4 +110,4 @@ def test_the_fields_of_victims_start_with_their_axis():
     glimpse = Glimpse(np.zeros((4, *tiny.SHAPE)), see=lambda x: x)
     knowledge = WhiteBox(tiny.target(), np.zeros(4, np.int32), glimpse=glimpse)
     assert knowledge.victims == 4
-    assert victims.over_devices().shape == {victims.AXIS: jax.device_count()}
+    assert batching.over_devices().shape == {batching.AXIS: jax.device_count()}

@@ -12,11 +12,12 @@ from flax import linen as nn
 from flax import nnx
 
 from mijax import federation
-from mijax.attacks import gradient_distance
+from mijax.attacks import 
+from mijax.attacks.leakage import gradient_distance
 from mijax.core import Prediction, Target
 from mijax.federation import Recipe
-from mijax.fit import cross_entropy
 from mijax.knowledge import SharedUpdate
+from mijax.training import cross_entropy
 
 KEY = jax.random.key(0)
 SHARE = jax.jit(federation.share)

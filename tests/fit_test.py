@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from mijax import fit
+from mijax import training
 from mijax.core import Prediction
 from mijax.models.mlp import MLP
 
@@ -39,10 +39,10 @@ def accuracy(module, variables, images, labels):
 
 
 def trained(module, data, steps=100, **options):
-    step = fit.supervised(module, OPTIMIZER, **options)
-    start = fit.learner(jax.random.key(0), module, SHAPE, OPTIMIZER)
+    step = training.supervised(module, OPTIMIZER, **options)
+    start = training.learner(jax.random.key(0), module, SHAPE, OPTIMIZER)
     run = jax.jit(
-        lambda start: fit.fit(
+        lambda start: training.fit(
             jax.random.key(1), start, step, data, batch_size=32, steps=steps
         )
     )
@@ -52,13 +52,13 @@ def trained(module, data, steps=100, **options):
 class TestFit:
     def test_chunks_are_one_go_bit_for_bit(self, optimized):
         module, data = Normalized(), blobs(0, 70)
-        augment = fit.shift_and_mirror(1)
-        step = fit.supervised(module, OPTIMIZER, augment=augment)
-        start = fit.learner(jax.random.key(0), module, SHAPE, OPTIMIZER)
+        augment = training.shift_and_mirror(1)
+        step = training.supervised(module, OPTIMIZER, augment=augment)
+        start = training.learner(jax.random.key(0), module, SHAPE, OPTIMIZER)
 
         @jax.jit
         def advance(state, first):
-            return fit.fit(
+            return training.fit(
                 jax.random.key(1),
                 state,
                 step,
@@ -80,7 +80,7 @@ class TestFit:
         def step(key, state, batch):
             return state, {"batch": batch}
 
-        _, metrics = fit.fit(
+        _, metrics = training.fit(
             jax.random.key(0), None, step, jnp.arange(10), batch_size=3, steps=6
         )
         first, second = metrics["batch"][:3].ravel(), metrics["batch"][3:].ravel()
@@ -89,12 +89,12 @@ class TestFit:
 
     def test_vmap_trains_many(self):
         module, data = MLP(3, widths=(4,)), blobs(0, 64)
-        step = fit.supervised(module, OPTIMIZER)
+        step = training.supervised(module, OPTIMIZER)
 
         def train(key):
             start_key, fit_key = jax.random.split(key)
-            start = fit.learner(start_key, module, SHAPE, OPTIMIZER)
-            return fit.fit(fit_key, start, step, data, batch_size=32, steps=10)
+            start = training.learner(start_key, module, SHAPE, OPTIMIZER)
+            return training.fit(fit_key, start, step, data, batch_size=32, steps=10)
 
         keys = jax.random.split(jax.random.key(0), 3)
         many, metrics = jax.jit(jax.vmap(train))(keys)
@@ -109,7 +109,7 @@ class TestFit:
     def test_bad_sizes(self):
         def run(data, batch_size=2, steps=1):
             step = lambda key, state, batch: (state, {})
-            fit.fit(
+            training.fit(
                 jax.random.key(0), 0, step, data, batch_size=batch_size, steps=steps
             )
 
@@ -135,15 +135,17 @@ class TestSupervised:
         images, labels = blobs(0, 96)
         test, truth = blobs(1, 60)
         module, runs = MLP(3, widths=(8,)), 100
-        step = fit.supervised(module, OPTIMIZER)
+        step = training.supervised(module, OPTIMIZER)
 
         @jax.jit
         @jax.vmap
         def hits(key):
             shuffle_key, start_key, fit_key = jax.random.split(key, 3)
             data = images, jax.random.permutation(shuffle_key, labels)
-            start = fit.learner(start_key, module, SHAPE, OPTIMIZER)
-            learner, _ = fit.fit(fit_key, start, step, data, batch_size=32, steps=40)
+            start = training.learner(start_key, module, SHAPE, OPTIMIZER)
+            learner, _ = training.fit(
+                fit_key, start, step, data, batch_size=32, steps=40
+            )
             logits = module.apply(learner.variables, test).logits
             return jnp.mean(jnp.argmax(logits, 1) == truth)
 
@@ -153,7 +155,7 @@ class TestSupervised:
 
     def test_the_objective_is_where_a_defense_acts(self):
         def halved(prediction, labels):
-            return 0.5 * fit.cross_entropy(prediction, labels)
+            return 0.5 * training.cross_entropy(prediction, labels)
 
         module, data = MLP(3, widths=(4,)), blobs(0, 64)
         _, plain = trained(module, data, steps=1)
@@ -164,13 +166,13 @@ class TestSupervised:
 class TestAugment:
     def test_no_reach_and_no_mirror_changes_nothing(self):
         images, _ = blobs(0, 5)
-        same = fit.shift_and_mirror(0, mirror=False)(jax.random.key(0), images)
+        same = training.shift_and_mirror(0, mirror=False)(jax.random.key(0), images)
         np.testing.assert_array_equal(same, images)
 
     def test_shifts_and_mirrors(self):
         image = jnp.arange(16.0).reshape(1, *SHAPE)
         images = jnp.repeat(image, 64, 0)
-        shifted = fit.shift_and_mirror(1)(jax.random.key(0), images)
+        shifted = training.shift_and_mirror(1)(jax.random.key(0), images)
         seen = {bytes(np.asarray(x)) for x in shifted}
         assert 10 < len(seen) <= 2 * 9
         padded = np.pad(image[0, :, :, 0], 1, mode="edge")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mijax import glimpses
+from mijax.knowledge import glimpses
 
 
 @pytest.fixture

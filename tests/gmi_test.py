@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mijax import glimpses
-from mijax.attacks import gmi, identity_loss
+from mijax.attacks import gmi
+from mijax.attacks.inversion import losses
 from mijax.core import Prediction, Prior, Target
-from mijax.knowledge import WhiteBox
+from mijax.knowledge import WhiteBox, glimpses
 
 LATENT, SHAPE, CLASSES = 4, (8, 8, 1), 3
-LOSSES = [identity_loss.cross_entropy, identity_loss.logit, identity_loss.max_margin]
+LOSSES = [losses.cross_entropy, losses.logit, losses.max_margin]
 # Orthonormal directions: the generator is linear, and its inverse the transpose.
 BASIS = np.linalg.qr(np.random.default_rng(0).normal(size=(64, LATENT)))[0].T
 BASIS = jnp.asarray(BASIS, jnp.float32)
@@ -141,14 +141,14 @@ class TestRefusals:
         self.refused(
             "logit loss needs public images",
             knowing(bumps),
-            identity_loss=identity_loss.logit,
+            identity_loss=losses.logit,
         )
 
     def test_no_features(self):
         self.refused(
             "with features",
             knowing(blind, public=jnp.zeros((2, *SHAPE))),
-            identity_loss=identity_loss.logit,
+            identity_loss=losses.logit,
         )
 
     def test_a_glimpse_of_others(self):
@@ -161,13 +161,13 @@ class TestIdentityLosses:
 
     def test_values(self):
         label = jnp.array([2])
-        entropy = identity_loss.cross_entropy(self.prediction, label, None)
+        entropy = losses.cross_entropy(self.prediction, label, None)
         logits = np.array([1.0, 3.0, 2.0])
         np.testing.assert_allclose(entropy, np.log(np.exp(logits).sum()) - 2, rtol=1e-6)
-        assert identity_loss.max_margin(self.prediction, label, None) == 1.0
-        assert identity_loss.max_margin(self.prediction, jnp.array([1]), None) == -1.0
+        assert losses.max_margin(self.prediction, label, None) == 1.0
+        assert losses.max_margin(self.prediction, jnp.array([1]), None) == -1.0
         anchor = jnp.array([0.0, 2.0])
-        assert identity_loss.logit(self.prediction, label, anchor) == 5.0 - 2.0
+        assert losses.logit(self.prediction, label, anchor) == 5.0 - 2.0
 
     @pytest.mark.parametrize("loss", LOSSES)
     def test_cites_its_paper(self, loss):

@@ -16,15 +16,13 @@ from mijax.attacks import (
     dlg,
     ggl,
     grad_inversion,
-    gradient_distance,
     idlg,
     imprint,
     inverting_gradients,
-    label_recovery,
     linear_leak,
-    seeds,
 )
-from mijax.attacks.total_variation import total_variation
+from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
+from mijax.attacks.leakage.total_variation import total_variation
 from mijax.core import Prior, Target
 from mijax.defenses import quantization
 from mijax.federation import Recipe
@@ -75,9 +73,9 @@ def errors(found, truth):
 
 
 PLANTED = [
-    (dlg, dlg.Config(**L_BFGS, seed=seeds.uniform, restarts=6)),
-    (idlg, idlg.Config(**L_BFGS, seed=seeds.uniform)),
-    (cpl, cpl.Config(**L_BFGS, seed=seeds.Patterned(4), label_weight=0.0)),
+    (dlg, dlg.Config(**L_BFGS, seed=initial_images.uniform, restarts=6)),
+    (idlg, idlg.Config(**L_BFGS, seed=initial_images.uniform)),
+    (cpl, cpl.Config(**L_BFGS, seed=initial_images.Patterned(4), label_weight=0.0)),
     (inverting_gradients, inverting_gradients.Config(steps=400, tv_weight=1e-3)),
     (linear_leak, linear_leak.Config()),
 ]
@@ -187,7 +185,7 @@ class TestGradInversion:
         informed = dataclasses.replace(knowledge, statistics=statistics, labels=labels)
         informed = dataclasses.replace(informed, similar=x)
         config = grad_inversion.Config(
-            steps=0, seed=seeds.same_class, tv_weight=0.0, norm_weight=0.0
+            steps=0, seed=initial_images.same_class, tv_weight=0.0, norm_weight=0.0
         )
         np.testing.assert_allclose(
             run(grad_inversion)(KEY, informed, config).losses, 0, atol=1e-6
@@ -328,27 +326,37 @@ class TestGgl:
 
 class TestSeeds:
     @pytest.mark.parametrize(
-        "seed", [seeds.normal, seeds.uniform, seeds.gray_noise, seeds.Patterned(3)]
+        "seed",
+        [
+            initial_images.normal,
+            initial_images.uniform,
+            initial_images.gray_noise,
+            initial_images.Patterned(3),
+        ],
     )
     def test_draws_differ_by_key(self, seed):
         first, other = (seed(jax.random.key(i), (2, 8, 8, 3), None) for i in (0, 1))
         assert first.shape == (2, 8, 8, 3) and not np.array_equal(first, other)
 
     def test_patterns_repeat(self):
-        x = seeds.Patterned(3)(KEY, (2, 8, 8, 1), None)
+        x = initial_images.Patterned(3)(KEY, (2, 8, 8, 1), None)
         np.testing.assert_array_equal(x[:, :3, :3], x[:, 3:6, 3:6])
         np.testing.assert_array_equal(x[:, :2, :2], x[:, 6:, 6:])
         with pytest.raises(ValueError, match="side is 0"):
-            seeds.Patterned(0)
+            initial_images.Patterned(0)
 
     def test_colors(self):
-        for seed, color in [(seeds.DARK, 0), (seeds.LIGHT, 1), (seeds.RED, [1, 0, 0])]:
+        for seed, color in [
+            (initial_images.DARK, 0),
+            (initial_images.LIGHT, 1),
+            (initial_images.RED, [1, 0, 0]),
+        ]:
             x = seed(KEY, (1, 2, 2, 3), None)
             np.testing.assert_array_equal(x, np.broadcast_to(color, (1, 2, 2, 3)))
 
     def test_an_image_of_the_class_is_asked_for(self):
         with pytest.raises(ValueError, match="similar"):
-            cpl.attack(KEY, shared(), cpl.Config(seed=seeds.same_class))
+            cpl.attack(KEY, shared(), cpl.Config(seed=initial_images.same_class))
 
 
 def test_distances():
@@ -371,5 +379,5 @@ def test_restarts_are_chosen_by_the_attacks_own_loss():
 
 
 def test_a_rule_of_labels_can_be_chosen():
-    config = cpl.Config(steps=0, label_rule=label_recovery.yin)
+    config = cpl.Config(steps=0, label_rule=label_rules.yin)
     np.testing.assert_array_equal(run(cpl)(KEY, shared(), config).labels, [[0], [1]])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mijax import minimize
+from mijax import search
 from mijax.core import Glimpse, Target
 from mijax.defenses.rounding import rounding
 from mijax.knowledge import Labels, Scores, WhiteBox
@@ -93,11 +93,11 @@ class TestCounting:
             return 1.0 - labels, knowledge
 
         found = jax.jit(
-            lambda knowledge: minimize.evolve(
+            lambda knowledge: search.evolve(
                 jax.random.key(0),
                 objective,
                 jnp.full((2, 64), 0.5),
-                minimize.elite_gaussian(6, 2, 0.2),
+                search.elite_gaussian(6, 2, 0.2),
                 generations=5,
                 carried=knowledge,
             )

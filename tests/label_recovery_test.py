@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from mijax import federation
-from mijax.attacks import label_recovery
+from mijax.attacks.leakage import label_rules
 from mijax.core import Prediction, Target
 from mijax.federation import Recipe
 from mijax.knowledge import SharedUpdate
@@ -15,7 +15,7 @@ from mijax.knowledge import SharedUpdate
 SHAPE = (4, 4, 1)
 SIZES = (1, 7, 64)
 SHARE = jax.jit(federation.share)
-BIAS_CORRECTED = jax.jit(label_recovery.bias_corrected)
+BIAS_CORRECTED = jax.jit(label_rules.bias_corrected)
 
 
 class Net(nn.Module):
@@ -67,14 +67,14 @@ def test_bias_corrected_uses_public_images_of_a_confident_model():
 def test_wainakh_counts_few_classes_of_many(size):
     labels = 7 * drawn(size, classes=min(3, -(-size // 8)))
     knowledge = shared(labels, classes=100)
-    np.testing.assert_array_equal(label_recovery.wainakh(knowledge), labels)
+    np.testing.assert_array_equal(label_rules.wainakh(knowledge), labels)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_yin_finds_distinct_labels(size):
     labels = drawn(size, classes=100, replace=False)
     knowledge = shared(labels, classes=100)
-    np.testing.assert_array_equal(label_recovery.yin(knowledge), labels)
+    np.testing.assert_array_equal(label_rules.yin(knowledge), labels)
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
@@ -82,7 +82,7 @@ def test_yin_finds_distinct_labels(size):
 def test_idlg_is_exact_for_one(use_bias, scale):
     labels = np.arange(10)[:, None]
     knowledge = shared(labels, scale=scale, use_bias=use_bias)
-    np.testing.assert_array_equal(label_recovery.idlg(knowledge), labels)
+    np.testing.assert_array_equal(label_rules.idlg(knowledge), labels)
 
 
 def test_changes_of_weights_tell_as_gradients_do():
@@ -97,15 +97,15 @@ def test_labels_that_are_known_are_taken():
     known = SharedUpdate(
         knowledge.target, knowledge.update, 2, labels=jnp.asarray(labels[:, ::-1])
     )
-    found = label_recovery.labels_of(known, label_recovery.idlg)
+    found = label_rules.labels_of(known, label_rules.idlg)
     np.testing.assert_array_equal(found, labels[:, ::-1])
 
 
 def test_rules_refuse_what_they_cannot_do():
     with pytest.raises(ValueError, match="batch of 1, not 2"):
-        label_recovery.idlg(shared(drawn(2)))
+        label_rules.idlg(shared(drawn(2)))
     with pytest.raises(ValueError, match="16 examples share 10 classes"):
-        label_recovery.yin(shared(drawn(16)))
+        label_rules.yin(shared(drawn(16)))
 
 
 def test_a_last_layer_that_cannot_be_told_is_refused():
@@ -116,4 +116,4 @@ def test_a_last_layer_that_cannot_be_told_is_refused():
     target = Target.from_function(logits, params, SHAPE)
     update = jax.tree.map(lambda leaf: leaf[None], params)
     with pytest.raises(ValueError, match=r"last layer.*\['a'\], \['b'\]"):
-        label_recovery.idlg(SharedUpdate(target, update))
+        label_rules.idlg(SharedUpdate(target, update))

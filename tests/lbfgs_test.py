@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from mijax import minimize
+from mijax import search
 
 CURVATURES = jnp.array([[1.0, 4.0, 9.0], [0.5, 0.25, 30.0]])
 CENTERS = jnp.array([[1.0, -2.0, 3.0], [0.1, 0.2, -0.3]])
@@ -64,9 +64,9 @@ def torch_lbfgs(function, x, steps, inner, history, rate=1.0):
     yield x, function(x)
 
 
-def search(objective, x, **options):
-    slope = minimize.gradient_of(objective)
-    return jax.jit(lambda x: minimize.lbfgs(jax.random.key(0), slope, x, **options))(x)
+def minimized(objective, x, **options):
+    slope = search.gradient_of(objective)
+    return jax.jit(lambda x: search.lbfgs(jax.random.key(0), slope, x, **options))(x)
 
 
 def bowl(key, x):
@@ -82,7 +82,7 @@ def test_takes_the_steps_that_pytorch_takes(function, history):
     options = {"steps": 5, "inner": 3, "history": history}
     with jax.enable_x64(True):
         x = x.astype(jnp.float64)
-        found = search(function, x, **options, learning_rate=0.7)
+        found = minimized(function, x, **options, learning_rate=0.7)
         for i, start in enumerate(np.asarray(x)):
             steps = list(
                 torch_lbfgs(lambda x: function(None, x), start, *options.values(), 0.7)
@@ -97,7 +97,7 @@ def test_finds_the_minimum_of_quadratics_of_every_shape_of_tree():
         return quadratics(key, x.reshape(2, 3)).reshape(2, 1)
 
     start = {"a": jnp.zeros((2, 1)), "b": jnp.zeros((2, 1, 2))}
-    found = search(objective, start, steps=4)
+    found = minimized(objective, start, steps=4)
     np.testing.assert_allclose(found.best["a"], CENTERS[:, :1], atol=1e-4)
     np.testing.assert_allclose(found.best["b"][:, 0], CENTERS[:, 1:], atol=1e-4)
     assert found.loss.shape == (2, 1) and found.trace.shape == (5, 2, 1)
@@ -105,7 +105,7 @@ def test_finds_the_minimum_of_quadratics_of_every_shape_of_tree():
 
 def test_ends_where_scipy_ends():
     start = jnp.array([[-1.2, 1.0]])
-    found = search(rosenbrock, start, steps=10)
+    found = minimized(rosenbrock, start, steps=10)
     expected = scipy.optimize.minimize(
         lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2,
         np.array([-1.2, 1.0]),
@@ -115,9 +115,9 @@ def test_ends_where_scipy_ends():
 
 
 def test_problems_do_not_see_one_another():
-    both = search(quadratics, jnp.zeros((2, 3)), steps=2, inner=3)
+    both = minimized(quadratics, jnp.zeros((2, 3)), steps=2, inner=3)
     for i in range(2):
-        alone = search(
+        alone = minimized(
             lambda key, x, i=i: quadratics(key, jnp.tile(x, (2, 1)))[i : i + 1],
             jnp.zeros((1, 3)),
             steps=2,
@@ -131,7 +131,7 @@ def test_a_problem_that_fails_is_reported_and_stops_no_other():
         broken = jnp.array([True, False])
         return jnp.where(broken, jnp.nan, quadratics(key, x))
 
-    found = search(objective, jnp.zeros((2, 3)), steps=4)
+    found = minimized(objective, jnp.zeros((2, 3)), steps=4)
     assert found.loss[0] == np.inf and np.all(np.isnan(found.trace[:, 0]))
     np.testing.assert_allclose(found.best[1], CENTERS[1], atol=1e-4)
 
@@ -142,14 +142,14 @@ def test_a_problem_that_diverges_keeps_its_best():
         return jnp.exp(jnp.sum(jnp.abs(x - 1) ** 1.5, 1))
 
     start = jnp.full((1, 2), 3.0)
-    found = search(steep, start, steps=3, learning_rate=1e6)
+    found = minimized(steep, start, steps=3, learning_rate=1e6)
     assert not np.isfinite(found.trace[-1, 0])
     np.testing.assert_allclose(found.loss, steep(None, start))
     np.testing.assert_array_equal(found.best, start)
 
 
 def test_no_steps_and_bad_sizes():
-    found = search(quadratics, jnp.zeros((2, 3)), steps=0)
+    found = minimized(quadratics, jnp.zeros((2, 3)), steps=0)
     np.testing.assert_array_equal(found.best, 0)
     np.testing.assert_array_equal(found.trace[0], found.loss)
     for options, message in [
@@ -158,4 +158,4 @@ def test_no_steps_and_bad_sizes():
         ({"steps": 1, "history": 0}, "history 0"),
     ]:
         with pytest.raises(ValueError, match=message):
-            search(quadratics, jnp.zeros((2, 3)), **options)
+            minimized(quadratics, jnp.zeros((2, 3)), **options)

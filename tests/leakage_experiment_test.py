@@ -15,7 +15,7 @@ import pytest
 import tiny
 from flax import linen as nn
 
-from experiments import memory, progress
+from experiments.harness import memory, progress
 from experiments.leakage import (
     clients,
     cpl,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from mijax import processing
 from mijax.attacks import mi_face
+from mijax.attacks.inversion import processing
 from mijax.core import Target
 from mijax.defenses.rounding import rounding
 from mijax.knowledge import Codec, Scores, WhiteBox

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from mijax import minimize
+from mijax import search
 
 KEY = jax.random.key(0)
 CENTERS = jnp.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
@@ -21,8 +21,8 @@ def descend(objective, x, optimizer=None, **options):
     """Compiled, as an attack would run it."""
     optimizer = optimizer or optax.sgd(0.1)
     return jax.jit(
-        lambda x: minimize.descend(
-            KEY, minimize.gradient_of(objective), x, optimizer, **options
+        lambda x: search.descend(
+            KEY, search.gradient_of(objective), x, optimizer, **options
         )
     )(x)
 
@@ -119,8 +119,8 @@ class TestDescend:
 
         def bytes_of(steps):
             def run(x):
-                slope = minimize.gradient_of(lambda key, x: jnp.sum(x**2, -1))
-                return minimize.descend(KEY, slope, x, optax.sgd(0.1), steps=steps)
+                slope = search.gradient_of(lambda key, x: jnp.sum(x**2, -1))
+                return search.descend(KEY, slope, x, optax.sgd(0.1), steps=steps)
 
             x = jax.ShapeDtypeStruct((problems, dimensions), jnp.float32)
             memory = jax.jit(run).lower(x).compile().memory_analysis()
@@ -143,14 +143,14 @@ class TestCentralDifferences:
             return jnp.sum(jnp.sin(x) * weights[None], -1), asked + len(x)
 
         x = jax.random.normal(jax.random.key(1), (2, dimensions))
-        slope = jax.jit(minimize.central_differences(objective, 0.01))
+        slope = jax.jit(search.central_differences(objective, 0.01))
         losses, gradients, asked = slope(KEY, x, 0)
         np.testing.assert_allclose(losses, objective(x, 0)[0], rtol=1e-5)
         np.testing.assert_allclose(gradients, jnp.cos(x) * weights[None], atol=5e-3)
         assert asked == 2 * (2 * dimensions + 1)
 
     def test_exact_for_a_quadratic_at_any_distance(self):
-        slope = minimize.central_differences(
+        slope = search.central_differences(
             lambda x, none: (jnp.sum(x**2, -1), none), 0.5
         )
         x = jnp.array([[1.0, -2.0], [0.25, 4.0]])
@@ -158,8 +158,8 @@ class TestCentralDifferences:
 
 
 def evolve(objective, x, strategy=None, **options):
-    strategy = strategy or minimize.elite_gaussian(32, 6, 1.0)
-    return jax.jit(lambda x: minimize.evolve(KEY, objective, x, strategy, **options))(x)
+    strategy = strategy or search.elite_gaussian(32, 6, 1.0)
+    return jax.jit(lambda x: search.evolve(KEY, objective, x, strategy, **options))(x)
 
 
 def spheres(x, asked):
@@ -199,4 +199,4 @@ class TestEvolve:
         with pytest.raises(ValueError, match="generations is 0"):
             evolve(spheres, jnp.zeros((2, 3)), generations=0)
         with pytest.raises(ValueError, match="elite is 9"):
-            minimize.elite_gaussian(8, 9, 1.0)
+            search.elite_gaussian(8, 9, 1.0)

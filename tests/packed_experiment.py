@@ -8,9 +8,9 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import compute, report, stages, training
-from experiments import flags as common
-from mijax import fit
+from experiments.harness import flags as common
+from experiments.harness import programs, report, resumable, stages
+from mijax import training
 from mijax.attacks import mi_face
 from mijax.core import Target
 from mijax.knowledge import WhiteBox
@@ -33,10 +33,10 @@ def main():
     images = rng.uniform(0, 0.4, (60, 8, 8, 1)).astype(np.float32)
     images[np.arange(60), labels] += 0.5
     module, optimizer = MLP(3, widths=(6,)), optax.adam(1e-2)
-    learner = training.train(
+    learner = resumable.train(
         fit_key,
-        fit.learner(start_key, module, (8, 8, 1), optimizer),
-        fit.supervised(module, optimizer),
+        training.learner(start_key, module, (8, 8, 1), optimizer),
+        training.supervised(module, optimizer),
         (images, labels),
         name="target",
         folder=workdir / "checkpoints" / "target",
@@ -47,7 +47,7 @@ def main():
     target = Target.from_linen(module, learner.variables, (8, 8, 1))
     knowledge = WhiteBox(target, np.arange(3, dtype=np.int32))
 
-    program = compute.program(mi_face.attack)
+    program = programs.program(mi_face.attack)
     longer = dataclasses.replace(config, steps=config.steps + 5)
 
     def attack():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mijax import processing
+from mijax.attacks.inversion import processing
 
 ALL = [processing.denoise, processing.sharpen, processing.denoise_and_sharpen]
 

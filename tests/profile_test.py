@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import figures, memory, profile, report
+from experiments import profile
+from experiments.harness import figures, memory, report
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 256

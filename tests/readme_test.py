@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 from flax import linen
 
-from mijax import attacks, core, methods, priors
+from experiments import methods_table
+from mijax import attacks, core, priors
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "README.md").read_text()
@@ -85,11 +86,11 @@ def test_the_page_is_finished_and_its_links_lead_somewhere():
 
 
 def test_the_table_of_methods_is_that_of_the_code():
-    assert methods.inserted(PAGE) == PAGE, "run `make methods`"
+    assert methods_table.inserted(PAGE) == PAGE, "run `make methods`"
 
 
 def test_the_table_has_a_row_for_each_attack():
-    rows = methods.table().splitlines()[2:]
+    rows = methods_table.table().splitlines()[2:]
     assert len(rows) == len(attacks.ALL)
     for row, method in zip(rows, attacks.ALL, strict=True):
         assert row.count(" | ") == 3
@@ -108,7 +109,7 @@ def test_references_are_read_with_their_links():
         two lines. CVPR 2020. arXiv:1911.07135.
       Fredrikson, Jha. Exploits. CCS 2015. doi:10.1145/2810103.2813677.
     """
-    assert methods.papers(_method(references, "")) == (
+    assert methods_table.papers(_method(references, "")) == (
         "Zhang et al., [The secret: models, in two lines]"
         "(https://arxiv.org/abs/1911.07135), CVPR 2020; "
         "Fredrikson, Jha, [Exploits]"
@@ -119,8 +120,8 @@ def test_references_are_read_with_their_links():
 def test_an_attack_that_does_not_introduce_itself_is_refused():
     method = _method("References:\n  Somebody, somewhere.", "Does things.")
     with pytest.raises(ValueError, match="names no paper"):
-        methods.papers(method)
+        methods_table.papers(method)
     with pytest.raises(ValueError, match="begin with 'Recovers'"):
-        methods.recovers(method)
+        methods_table.recovers(method)
     with pytest.raises(ValueError, match="once each"):
-        methods.inserted("a page without markers")
+        methods_table.inserted("a page without markers")

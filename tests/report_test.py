@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from experiments import figures, report
+from experiments.harness import figures, report
 from mijax.metrics import intervals
 
 

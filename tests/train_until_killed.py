@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import optax
 
-from experiments import training
-from mijax import fit
+from experiments.harness import resumable
+from mijax import training
 from mijax.models.mlp import MLP
 
 SHAPE = (8, 8, 1)
@@ -20,11 +20,11 @@ def train(folder, steps=100_000, chunk=4):
     images = rng.uniform(size=(50, *SHAPE)).astype(np.float32)
     labels = rng.integers(0, 3, 50).astype(np.int32)
     module, optimizer = MLP(3, widths=(16,)), optax.adam(1e-3)
-    start = fit.learner(jax.random.key(0), module, SHAPE, optimizer)
-    return training.train(
+    start = training.learner(jax.random.key(0), module, SHAPE, optimizer)
+    return resumable.train(
         jax.random.key(1),
         start,
-        fit.supervised(module, optimizer, augment=fit.shift_and_mirror(1)),
+        training.supervised(module, optimizer, augment=training.shift_and_mirror(1)),
         (images, labels),
         name="noise",
         folder=pathlib.Path(folder),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from mijax import federation, victims
+from mijax import batching, federation
 from mijax.attacks import inverting_gradients, mi_face
 from mijax.federation import Recipe
 from mijax.knowledge import Scores, SharedUpdate, WhiteBox
@@ -34,15 +34,15 @@ def same(found, expected):
 
 def test_chunks_change_no_result():
     whole = jax.jit(inverting_gradients.attack)(KEY, shared(5), CONFIG)
-    chunked = victims.in_chunks(inverting_gradients.attack, 2)
+    chunked = batching.in_chunks(inverting_gradients.attack, 2)
     same(jax.jit(chunked)(KEY, shared(5), CONFIG), whole)
 
 
 def on_devices():
     """Run by a process of as many devices as the test says."""
     assert jax.device_count() == int(os.environ["EXPECTED_DEVICES"])
-    attack = victims.in_chunks(inverting_gradients.attack, 2)
-    spread = victims.across(attack, victims.over_devices())
+    attack = batching.in_chunks(inverting_gradients.attack, 2)
+    spread = batching.across(attack, batching.over_devices())
     whole = jax.jit(inverting_gradients.attack)(KEY, shared(5), CONFIG)
     same(jax.jit(spread)(KEY, shared(5), CONFIG), whole)
 
@@ -61,18 +61,18 @@ def test_devices_change_no_result(devices):
 
 
 def test_keys_do_not_depend_on_their_number():
-    few, many = victims.keys_of(KEY, 2), victims.keys_of(KEY, 5)
+    few, many = batching.keys_of(KEY, 2), batching.keys_of(KEY, 5)
     assert np.array_equal(jax.random.key_data(few), jax.random.key_data(many)[:2])
-    assert victims.keys_of(many, 5) is many
+    assert batching.keys_of(many, 5) is many
     with pytest.raises(ValueError, match=r"\(5,\) keys for 2 victims"):
-        victims.keys_of(many, 2)
+        batching.keys_of(many, 2)
 
 
 def test_a_black_box_is_not_divided():
     box = Scores.of(tiny.target(), jnp.array([0, 1]))
     for divided in (
-        victims.in_chunks(mi_face.attack, 1),
-        victims.across(mi_face.attack, victims.over_devices()),
+        batching.in_chunks(mi_face.attack, 1),
+        batching.across(mi_face.attack, batching.over_devices()),
     ):
         with pytest.raises(ValueError, match="Scores cannot be divided"):
             divided(KEY, box, mi_face.Config(steps=1))
@@ -82,11 +82,11 @@ def test_a_method_without_randomness_is_divided_too():
     box = WhiteBox(tiny.target(), jnp.array([0, 1, 2]))
     config = mi_face.Config(steps=2)
     whole = jax.jit(mi_face.attack)(KEY, box, config)
-    chunked = victims.in_chunks(mi_face.attack, 2)
-    for divided in (chunked, victims.across(chunked, victims.over_devices())):
+    chunked = batching.in_chunks(mi_face.attack, 2)
+    for divided in (chunked, batching.across(chunked, batching.over_devices())):
         same(jax.jit(divided)(KEY, box, config), whole)
 
 
 def test_a_chunk_of_none_is_refused():
     with pytest.raises(ValueError, match="size is 0"):
-        victims.in_chunks(inverting_gradients.attack, 0)
+        batching.in_chunks(inverting_gradients.attack, 0)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from mijax.fit import fit
 from mijax.models.dcgan import Critic, Generator
 from mijax.priors import wgan_gp
+from mijax.training import fit
 
 CONFIG = wgan_gp.Config(
     latent_size=4,

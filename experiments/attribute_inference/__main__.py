@@ -20,8 +20,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from experiments import flags as common
-from experiments import report, stages, worlds
+from experiments import worlds
 from experiments.attribute_inference import (
     fredrikson2014,
     fredrikson2015,
@@ -31,6 +30,8 @@ from experiments.attribute_inference import (
     zhao2021,
 )
 from experiments.attribute_inference import setting as settings
+from experiments.harness import flags as common
+from experiments.harness import report, stages
 from mijax.data import tables
 
 _ALL = (

@@ -23,9 +23,9 @@ import numpy as np
 from jax.tree_util import Partial
 from sklearn.metrics import confusion_matrix
 
-from experiments import figures, report
 from experiments.attribute_inference import setting as settings
 from experiments.attribute_inference.setting import Setting
+from experiments.harness import figures, report
 from mijax.attacks import csmia, map_inference
 from mijax.data import tables
 from mijax.knowledge import Oracle, PartialRecord, confusion, normal

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures, report
 from experiments.attribute_inference import setting as settings
 from experiments.attribute_inference import verdicts
 from experiments.attribute_inference.setting import Setting
 from experiments.attribute_inference.verdicts import Page
+from experiments.harness import figures, report
 from mijax.attacks import map_inference
 from mijax.core import Target
 from mijax.data import tables

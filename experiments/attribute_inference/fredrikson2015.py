@@ -19,11 +19,11 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier
 
-from experiments import figures, report
 from experiments.attribute_inference import padding, verdicts
 from experiments.attribute_inference import setting as settings
 from experiments.attribute_inference.setting import Setting
 from experiments.attribute_inference.verdicts import Page, Published
+from experiments.harness import figures, report
 from mijax.attacks import tree_inversion
 from mijax.core import Paths, Target
 from mijax.data import tables

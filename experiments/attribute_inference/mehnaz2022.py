@@ -17,11 +17,11 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier
 
-from experiments import report
 from experiments.attribute_inference import networks, verdicts
 from experiments.attribute_inference import setting as settings
 from experiments.attribute_inference.setting import Setting
 from experiments.attribute_inference.verdicts import Page
+from experiments.harness import report
 from mijax.attacks import csmia, lomia, map_inference
 from mijax.core import Target
 from mijax.data import tables

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mijax import fit
+from mijax import training
 from mijax.core import Target
 from mijax.models.mlp import MLP
 
@@ -24,14 +24,14 @@ def classifier(
     module = MLP(num_classes, (width,), jax.nn.relu)
     optimizer = optax.adam(learning_rate)
     start_key, fit_key = jax.random.split(key)
-    state = fit.learner(start_key, module, x.shape[1:], optimizer)
+    state = training.learner(start_key, module, x.shape[1:], optimizer)
 
     @jax.jit
-    def train(key: jax.Array, state: fit.Learner) -> fit.Learner:
+    def train(key: jax.Array, state: training.Learner) -> training.Learner:
         data = x, labels.astype(jnp.int32)
-        step = fit.supervised(module, optimizer)
+        step = training.supervised(module, optimizer)
         size = min(batch_size, len(x))
-        return fit.fit(key, state, step, data, batch_size=size, steps=steps)[0]
+        return training.fit(key, state, step, data, batch_size=size, steps=steps)[0]
 
     variables = train(fit_key, state).variables
     return Target.from_linen(module, variables, x.shape[1:])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments import figures, report
+from experiments.harness import figures, report
 from mijax.metrics import attributes, intervals
 
 Found = Mapping[str, np.ndarray]

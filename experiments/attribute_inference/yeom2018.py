@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.tree import DecisionTreeRegressor
 
-from experiments import figures, report
 from experiments.attribute_inference import padding, verdicts
 from experiments.attribute_inference import setting as settings
 from experiments.attribute_inference.verdicts import Page
+from experiments.harness import figures, report
 from mijax.attacks import attribute_advantage, map_inference
 from mijax.data import tables
 from mijax.knowledge import normal

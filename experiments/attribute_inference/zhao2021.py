@@ -18,10 +18,10 @@ import numpy as np
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import roc_auc_score
 
-from experiments import figures, report
 from experiments.attribute_inference import networks, verdicts
 from experiments.attribute_inference import setting as settings
 from experiments.attribute_inference.verdicts import Page
+from experiments.harness import figures, report
 from mijax.attacks import approximate_inference
 from mijax.core import Target
 from mijax.data import tables

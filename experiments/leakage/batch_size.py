@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures, report
+from experiments.harness import figures, report
 from experiments.leakage import clients, networks, verdicts
 from experiments.leakage.clients import Clients
 from experiments.leakage.networks import Sent

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures, report
+from experiments.harness import figures, report
 from experiments.leakage import clients, verdicts
 from experiments.leakage.clients import Clients
 from experiments.leakage.part import Part, Run, refuse_unknown
 from experiments.leakage.recovery import Setting
-from mijax.attacks import cpl, dlg, seeds
+from mijax.attacks import cpl, dlg
+from mijax.attacks.leakage import initial_images
 from mijax.core import Target
 from mijax.models import initialization
 from mijax.models.strided import cpl_lenet
@@ -28,18 +29,18 @@ PAPER = {
     "cifar10_jpeg75": (0.973, 0.754, 28, 115),
     "lfw64": (1.0, 0.857, 25, 69),
 }
-SEEDS: dict[str, seeds.Seed] = {
-    "patterned_16x16": seeds.Patterned(16),
-    "patterned_8x8": seeds.Patterned(8),
-    "patterned_4x4": seeds.Patterned(4),
-    "uniform": seeds.uniform,
-    "normal": seeds.normal,
-    "dark": seeds.DARK,
-    "light": seeds.LIGHT,
-    "red": seeds.RED,
-    "green": seeds.GREEN,
-    "blue": seeds.BLUE,
-    "same_class": seeds.same_class,
+SEEDS: dict[str, initial_images.Seed] = {
+    "patterned_16x16": initial_images.Patterned(16),
+    "patterned_8x8": initial_images.Patterned(8),
+    "patterned_4x4": initial_images.Patterned(4),
+    "uniform": initial_images.uniform,
+    "normal": initial_images.normal,
+    "dark": initial_images.DARK,
+    "light": initial_images.LIGHT,
+    "red": initial_images.RED,
+    "green": initial_images.GREEN,
+    "blue": initial_images.BLUE,
+    "same_class": initial_images.same_class,
 }
 _COLORED = {"red", "green", "blue"}
 DATASETS = "att_faces", "mnist", "cifar10_jpeg75", "lfw64"
@@ -130,7 +131,7 @@ def untrained(key: jax.Array, victims: Clients) -> Target:
 
 def settings(run: Run, dataset: str, target: Target, sizes: Sizes) -> list[Setting]:
     """CPL from each first guess that fits the images' channels, and DLG."""
-    config = dataclasses.replace(sizes.attack, seed=seeds.same_class)
+    config = dataclasses.replace(sizes.attack, seed=initial_images.same_class)
     names = [s for s in sizes.seeds if target.shape[2] == 3 or s not in _COLORED]
     return [
         Setting(
@@ -145,7 +146,7 @@ def settings(run: Run, dataset: str, target: Target, sizes: Sizes) -> list[Setti
 
 
 def first_guess(
-    seed: seeds.Seed, key: jax.Array
+    seed: initial_images.Seed, key: jax.Array
 ) -> Callable[[Clients, np.ndarray], jax.Array]:
     """Draws first guesses outside of the attack: one program serves them all."""
 

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 from jax import Array
 
-from experiments import stages
+from experiments.harness import stages
 from experiments.leakage.recovery import Defend
-from mijax import federation, fit
+from mijax import federation, training
 from mijax.core import Target, pytree
 from mijax.data import TrainTest
 from mijax.federation import Recipe
@@ -28,7 +28,7 @@ class _State:
 
 def step(
     optimizer: optax.GradientTransformation, defend: Defend, strength: Array
-) -> fit.Step[_State]:
+) -> training.Step[_State]:
     """Returns a round of one client, whose defended gradient the server descends."""
 
     def advance(key: Array, state: _State, batch: Any) -> tuple[_State, Any]:
@@ -117,5 +117,7 @@ def _logits(
     optimizer = optax.adam(rate)
     state = _State(target, optimizer.init(target.trained))
     advance = step(optimizer, defend, strength)
-    state, _ = fit.fit(key, state, advance, data, batch_size=batch_size, steps=steps)
+    state, _ = training.fit(
+        key, state, advance, data, batch_size=batch_size, steps=steps
+    )
     return state.target.predict(x).logits

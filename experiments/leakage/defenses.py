@@ -15,14 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures, report
+from experiments.harness import figures, report
 from experiments.leakage import clients, cpl, defended_task, verdicts
 from experiments.leakage.clients import Clients
 from experiments.leakage.part import Part, Run, refuse_unknown
 from experiments.leakage.recovery import Attack, Defend, Setting, undefended
 from mijax import data
 from mijax.attacks import cpl as attack_of_wei
-from mijax.attacks import ggl, gradient_distance, seeds
+from mijax.attacks import ggl
+from mijax.attacks.leakage import gradient_distance, initial_images
 from mijax.core import Target
 from mijax.defenses import (
     Defense,
@@ -142,7 +143,7 @@ class Adversary(NamedTuple):
 
 def adversaries(victims: Clients, sizes: Sizes) -> dict[str, Adversary]:
     """Who attacks, by name: the third where a prior of such images ships."""
-    naive = dataclasses.replace(sizes.attack, seed=seeds.Patterned())
+    naive = dataclasses.replace(sizes.attack, seed=initial_images.Patterned())
     adaptive = dataclasses.replace(naive, distance=of_what_is_shared)
     every = {
         "naive": Adversary(attack_of_wei.attack, naive, {}),

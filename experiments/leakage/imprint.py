@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures, report
+from experiments.harness import figures, report
 from experiments.leakage import clients, verdicts
 from experiments.leakage.clients import Clients
 from experiments.leakage.part import Part, Run

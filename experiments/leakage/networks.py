@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import judging, training, worlds
-from mijax import fit
+from experiments import judging, worlds
+from experiments.harness import resumable
+from mijax import training
 from mijax.core import Prediction, Target
 from mijax.data import Dataset
 from mijax.metrics import identity
@@ -89,10 +90,10 @@ def trained(
         variables: Any = {kind: {"network": tree} for kind, tree in loaded.items()}
     else:
         start_key, fit_key = jax.random.split(key)
-        variables = training.train(
+        variables = resumable.train(
             fit_key,
-            fit.learner(start_key, module, shape, _ADAM),
-            fit.supervised(module, _ADAM),
+            training.learner(start_key, module, shape, _ADAM),
+            training.supervised(module, _ADAM),
             (train.images, train.labels),
             name=name,
             folder=workdir / "checkpoints" / name,

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import report
+from experiments.harness import report
 from experiments.leakage import nulls, recovery, verdicts
 from experiments.leakage.clients import Clients
 from experiments.leakage.recovery import Setting

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments import compute, progress, stages
+from experiments.harness import programs, progress, stages
 from experiments.leakage.clients import Clients
-from mijax import federation, victims
+from mijax import batching, federation
 from mijax.core import Reconstruction, Target
 from mijax.defenses import Defense
 from mijax.federation import Recipe
@@ -28,7 +28,7 @@ Attack = Callable[[Array, SharedUpdate, Any], Reconstruction]
 Defend = Callable[[Target, Array, Array], Defense]
 Change = Callable[[SharedUpdate], SharedUpdate]
 
-_PROGRAMS: dict[Any, compute.Program] = {}  # One for all cells that differ in numbers.
+_PROGRAMS: dict[Any, programs.Program] = {}  # One for all cells that differ in numbers.
 
 
 def undefended(target: Target, x: Array, strength: Array) -> Defense:
@@ -101,7 +101,7 @@ def recover(
         for start, name in names.items()
         if not (workdir / "results" / f"{name}.npz").is_file()
     ]
-    keys = victims.keys_of(key, number)
+    keys = batching.keys_of(key, number)
     done = number - sum(sizes[start] for start in left)
 
     def compute(start: int) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _attack(
     return fields | seconds
 
 
-def _program(attack: Attack, null: Change | None, number: int) -> compute.Program:
+def _program(attack: Attack, null: Change | None, number: int) -> programs.Program:
     """An attack on so many victims, of which it takes as many at a time as fit."""
     recipe = attack, null, number
     if recipe not in _PROGRAMS:
@@ -202,5 +202,5 @@ def _program(attack: Attack, null: Change | None, number: int) -> compute.Progra
         def changed(key: Array, knowledge: SharedUpdate, config: Any) -> Reconstruction:
             return attack(key, knowledge if null is None else null(knowledge), config)
 
-        _PROGRAMS[recipe] = compute.over_victims(changed, number)
+        _PROGRAMS[recipe] = programs.over_victims(changed, number)
     return _PROGRAMS[recipe]

@@ -7,7 +7,7 @@ criterion; an attempt that is not finite is a failure, and counts.
 import jax
 import numpy as np
 
-from experiments import report
+from experiments.harness import report
 from experiments.leakage.clients import Clients
 from mijax.metrics import matching
 

@@ -7,33 +7,48 @@ sets, defenses or checkpoints: an attack that can measure its success can choose
 answer by it.
 """
 
-from mijax.attacks import (
+from mijax.attacks.attributes import (
     approximate_inference,
     attribute_advantage,
-    cpl,
     csmia,
+    influence_game,
+    lomia,
+    map_inference,
+    tree_inversion,
+)
+from mijax.attacks.inversion import gmi, mi_face
+from mijax.attacks.leakage import (
+    cpl,
     dlg,
     ggl,
-    gmi,
     grad_inversion,
     idlg,
     imprint,
-    influence_game,
     inverting_gradients,
     linear_leak,
-    lomia,
-    map_inference,
-    mi_face,
-    poisoned_regression,
-    tree_inversion,
 )
+from mijax.attacks.pipeline import poisoned_regression
 
 ALL = (
     # Inversion of a trained model.
-    *(mi_face, gmi),
+    mi_face,
+    gmi,
     # Gradient leakage.
-    *(dlg, idlg, cpl, inverting_gradients, grad_inversion, ggl, linear_leak, imprint),
-    # Attributes.
-    *(map_inference, tree_inversion, influence_game, poisoned_regression),
-    *(attribute_advantage, approximate_inference, csmia, lomia),
+    dlg,
+    idlg,
+    cpl,
+    inverting_gradients,
+    grad_inversion,
+    ggl,
+    linear_leak,
+    imprint,
+    # Attribute inference.
+    map_inference,
+    tree_inversion,
+    influence_game,
+    poisoned_regression,
+    attribute_advantage,
+    approximate_inference,
+    csmia,
+    lomia,
 )

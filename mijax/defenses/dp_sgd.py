@@ -7,7 +7,8 @@ this library or of the future, on the number of updates that it was computed for
 
 `epsilon` is for batches drawn by Poisson sampling (every example by itself, with the
 same probability), as published accountants assume. Batches of a shuffled epoch, as of
-`mijax.fit`, are commonly reported with the same figure, which is not proved for them.
+`mijax.training`, are commonly reported with the same figure, which is not proved for
+them.
 
 References:
   Abadi et al. Deep learning with differential privacy. CCS 2016. arXiv:1607.00133.

@@ -12,7 +12,7 @@ from jax import Array
 from jax.experimental import io_callback
 
 from mijax.core import Prior, Target, in_chunks, pytree, split_columns, static
-from mijax.knowledge import checks
+from mijax.knowledge import validation
 
 _NUMBERS = 2**20  # held of completions at a time; changes no result
 _HELD = 2**7  # of each, by a callable, which does not tell
@@ -43,7 +43,7 @@ class Scores:
 
     def __post_init__(self) -> None:
         """Refuses labels and images that cannot be right."""
-        checks.labels_and_auxiliaries(self, self.oracle)
+        validation.labels_and_auxiliaries(self, self.oracle)
 
     @classmethod
     def of(
@@ -132,7 +132,7 @@ class Labels:
 
     def __post_init__(self) -> None:
         """Refuses labels and images that cannot be right."""
-        checks.labels_and_auxiliaries(self, self.oracle)
+        validation.labels_and_auxiliaries(self, self.oracle)
 
     @classmethod
     def of(
@@ -190,7 +190,7 @@ def _opaque(x: Array) -> Array:
 def _no_derivative(primals: Any, tangents: Any) -> NoReturn:
     raise TypeError(
         "A black box cannot be differentiated: estimate the gradient from queries "
-        "(mijax.minimize.central_differences), or hold a WhiteBox."
+        "(mijax.search.central_differences), or hold a WhiteBox."
     )
 
 
@@ -237,7 +237,7 @@ class Oracle:
 
     @classmethod
     def _hiding(cls, answer: "_Confidences", target: Target, release: Any) -> "Oracle":
-        checks.finite("The target's parameters", target.params)
+        validation.finite("The target's parameters", target.params)
         return cls(answer, (target, release), target.shape, target.num_classes)
 
     @classmethod

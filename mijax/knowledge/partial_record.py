@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from mijax.core import Paths, in_chunks, known, pytree, static
-from mijax.knowledge import checks
+from mijax.knowledge import validation
 from mijax.knowledge.black_box import Oracle, afforded
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Candidates:
 
     def __post_init__(self) -> None:
         """Refuses columns, encodings and priors that cannot be right."""
-        checks.finite("The candidates' encodings", self.encodings)
+        validation.finite("The candidates' encodings", self.encodings)
         columns, prior = known(self.columns), known(self.log_prior)
         if columns is not None and columns.ndim == 1:
             columns = columns.tolist()
@@ -198,7 +198,7 @@ class PartialRecord:
         """Refuses records and outcomes that cannot be right."""
         outcome = known(self.outcome)
         if outcome is not None:
-            checks.finite("The outcomes", outcome)
+            validation.finite("The outcomes", outcome)
             classes = getattr(self.oracle, "num_classes", 1)
             if classes > 1 and not np.issubdtype(outcome.dtype, np.integer):
                 raise ValueError(
@@ -221,7 +221,7 @@ class PartialRecord:
                     f"The candidates fill columns {columns.tolist()} but records have "
                     f"{record.shape[1]} columns."
                 )
-            checks.finite("The known fields of the records", self.known)
+            validation.finite("The known fields of the records", self.known)
 
     @property
     def num_values(self) -> int:

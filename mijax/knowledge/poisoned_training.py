@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from mijax.core import Target, known, pytree, static
-from mijax.knowledge import checks
+from mijax.knowledge import validation
 from mijax.knowledge.partial_record import Candidates
 
 
@@ -38,8 +38,8 @@ class PoisonedTraining:
 
     def __post_init__(self) -> None:
         """Refuses rows and numbers of rows that cannot be right."""
-        checks.finite("The adversary's records", self.x)
-        checks.finite("The adversary's outcomes", self.y)
+        validation.finite("The adversary's records", self.x)
+        validation.finite("The adversary's outcomes", self.y)
         outcomes = known(self.y)
         if outcomes is not None and np.ptp(outcomes) == 0:
             raise ValueError(

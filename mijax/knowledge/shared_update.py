@@ -10,7 +10,7 @@ from jax import Array
 
 from mijax.core import Prior, Target, known, pytree, static
 from mijax.federation import Recipe
-from mijax.knowledge import checks
+from mijax.knowledge import validation
 
 
 @pytree
@@ -52,15 +52,15 @@ class SharedUpdate:
                 f"batch_size is {self.batch_size}: a client shares what 1 or more "
                 "examples taught it."
             )
-        checks.finite("The public images", self.public)
-        checks.finite("The similar images", self.similar)
-        checks.finite("The prior's parameters", self.prior)
-        checks.finite("The shared update's leaves ", self.update)
-        checks.finite("The shared statistics' leaves ", self.statistics)
+        validation.finite("The public images", self.public)
+        validation.finite("The similar images", self.similar)
+        validation.finite("The prior's parameters", self.prior)
+        validation.finite("The shared update's leaves ", self.update)
+        validation.finite("The shared statistics' leaves ", self.statistics)
         if isinstance(self.target, Target):
-            checks.finite("The target's parameters", self.target.params)
+            validation.finite("The target's parameters", self.target.params)
         if self.labels is not None:
-            checks.labels_and_auxiliaries(self, self.target)
+            validation.labels_and_auxiliaries(self, self.target)
         _not_zero(self.update)
 
     def checked(self) -> "SharedUpdate":

@@ -6,7 +6,7 @@ from typing import ClassVar
 from jax import Array
 
 from mijax.core import Glimpse, Prior, Target, pytree
-from mijax.knowledge import checks
+from mijax.knowledge import validation
 
 
 @pytree
@@ -47,10 +47,10 @@ class WhiteBox:
 
     def __post_init__(self) -> None:
         """Refuses labels, images and parameters that cannot be right."""
-        checks.labels_and_auxiliaries(self, self.target)
+        validation.labels_and_auxiliaries(self, self.target)
         if isinstance(self.target, Target):
-            checks.finite("The target's parameters", self.target.params)
-        checks.finite("The glimpse", self.glimpse)
+            validation.finite("The target's parameters", self.target.params)
+        validation.finite("The glimpse", self.glimpse)
 
     @property
     def victims(self) -> int:

@@ -16,8 +16,8 @@ import optax
 from jax import Array, lax
 
 from mijax.core import hyper_parameters, pytree, static
-from mijax.fit import Step
 from mijax.models.dcgan import Critic, Generator
+from mijax.training import Step
 
 
 @hyper_parameters

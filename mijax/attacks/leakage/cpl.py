@@ -9,7 +9,7 @@ L-BFGS minimizes over the images
 from a seed with structure: a tiled random square, one color, an image of the class.
 
 Departures from the paper: those of `dlg`; and labels of larger batches are found by
-`label_recovery.bias_corrected`, which for a batch of 1 is the paper's rule.
+`label_rules.bias_corrected`, which for a batch of 1 is the paper's rule.
 
 References:
   Wei et al. A framework for evaluating gradient leakage attacks in federated learning.
@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mijax import core, minimize
-from mijax.attacks import gradient_distance, label_recovery, seeds
-from mijax.attacks.gradient_distance import Distance
-from mijax.attacks.label_recovery import Rule
-from mijax.attacks.seeds import Seed
+from mijax import core, search
+from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
+from mijax.attacks.leakage.gradient_distance import Distance
+from mijax.attacks.leakage.initial_images import Seed
+from mijax.attacks.leakage.label_rules import Rule
 from mijax.core import hyper_parameters, static
 from mijax.knowledge import SharedUpdate
 
@@ -49,9 +49,9 @@ class Config:
     inner: int = static(default=20)
     history: int = static(default=100)
     restarts: int = static(default=1)
-    seed: Seed = static(default=seeds.Patterned())
+    seed: Seed = static(default=initial_images.Patterned())
     distance: Distance = static(default=gradient_distance.squared)
-    label_rule: Rule = static(default=label_recovery.bias_corrected)
+    label_rule: Rule = static(default=label_rules.bias_corrected)
     learning_rate: float | Array = 1.0
     label_weight: float | Array = 1.0
 
@@ -63,7 +63,8 @@ def attack(
 
     Args:
       key: one key, or one a victim; the key is consumed.
-      knowledge: of V victims; `similar` images for the seed `seeds.same_class`.
+      knowledge: of V victims; `similar` images for the seed
+        `initial_images.same_class`.
       config: hyper-parameters.
 
     Returns:
@@ -75,8 +76,8 @@ def attack(
     """
     knowledge = knowledge.checked()
     target = knowledge.target
-    x = seeds.sown(config.seed, key, knowledge, config.restarts)
-    found_labels = label_recovery.labels_of(knowledge, config.label_rule)
+    x = initial_images.sown(config.seed, key, knowledge, config.restarts)
+    found_labels = label_rules.labels_of(knowledge, config.label_rule)
     labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
     sought = jax.nn.one_hot(labels, target.num_classes)
 
@@ -88,9 +89,9 @@ def attack(
         misses = jnp.sum((confidences - sought) ** 2, (2, 3))
         return distances + config.label_weight * misses
 
-    found = minimize.lbfgs(
+    found = search.lbfgs(
         jax.random.key(0),
-        minimize.gradient_of(objective),
+        search.gradient_of(objective),
         x,
         steps=config.steps,
         inner=config.inner,

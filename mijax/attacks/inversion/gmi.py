@@ -28,11 +28,11 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mijax import core, minimize
-from mijax.attacks.identity_loss import cross_entropy
+from mijax import core, search
+from mijax.attacks.inversion.losses import cross_entropy
+from mijax.batching import keys_of
 from mijax.core import Prediction, hyper_parameters, static
 from mijax.knowledge import WhiteBox
-from mijax.victims import keys_of
 
 _AUTHORS_BATCH = 100
 _CHUNK = 64  # public images through the target at a time; changes no result
@@ -45,7 +45,7 @@ class Config:
     Attributes:
       steps: iterations.
       restarts: random latents a victim.
-      identity_loss: one of `mijax.attacks.identity_loss`.
+      identity_loss: one of `mijax.attacks.inversion.losses`.
       learning_rate: of the authors' batch of 100 identities.
       momentum: Nesterov's.
       identity_weight: the paper's lambda.
@@ -114,9 +114,9 @@ def attack(
 
     start = jax.vmap(first)(keys_of(key, victims))
     start = start.reshape(victims * restarts, -1)
-    found = minimize.descend(
+    found = search.descend(
         jax.random.key(0),
-        minimize.gradient_of(objective),
+        search.gradient_of(objective),
         project(start),
         optax.sgd(config.learning_rate / _AUTHORS_BATCH, config.momentum, True),
         steps=config.steps,

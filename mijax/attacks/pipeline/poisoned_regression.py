@@ -35,8 +35,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mijax import core, minimize
-from mijax.attacks import map_inference
+from mijax import core, search
+from mijax.attacks.attributes import map_inference
 from mijax.core import hyper_parameters, static
 from mijax.knowledge import Oracle, PartialRecord, PoisonedTraining, normal
 
@@ -93,9 +93,9 @@ def gradient(key: Array, knowledge: PoisonedTraining, config: "Config") -> Rows:
         off = _ridge(total, moments, penalty) - wanted
         return off @ gram @ off / size  # mean squared distance on the own rows
 
-    found = minimize.descend(
+    found = search.descend(
         descend_key,
-        minimize.gradient_of(distance),
+        search.gradient_of(distance),
         scaled(corner(corner_key, knowledge, config)),
         optax.adam(config.learning_rate),
         steps=config.steps,

@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mijax import core, minimize
-from mijax.attacks import gradient_distance, seeds
-from mijax.attacks.gradient_distance import Distance
-from mijax.attacks.seeds import Seed
+from mijax import core, search
+from mijax.attacks.leakage import gradient_distance, initial_images
+from mijax.attacks.leakage.gradient_distance import Distance
+from mijax.attacks.leakage.initial_images import Seed
+from mijax.batching import keys_of
 from mijax.core import hyper_parameters, static
 from mijax.knowledge import SharedUpdate
-from mijax.victims import keys_of
 
 
 @hyper_parameters
@@ -47,7 +47,7 @@ class Config:
     inner: int = static(default=20)
     history: int = static(default=100)
     restarts: int = static(default=1)
-    seed: Seed = static(default=seeds.normal)
+    seed: Seed = static(default=initial_images.normal)
     distance: Distance = static(default=gradient_distance.squared)
     learning_rate: float | Array = 1.0
 
@@ -71,7 +71,7 @@ def attack(
     """
     knowledge = knowledge.checked()
     keys = jax.vmap(jax.random.split)(keys_of(key, knowledge.victims))  # [V, 2]
-    x = seeds.sown(config.seed, keys[:, 0], knowledge, config.restarts)
+    x = initial_images.sown(config.seed, keys[:, 0], knowledge, config.restarts)
 
     def draw(key: Array) -> Array:
         return jax.random.normal(key, (*x.shape[1:3], knowledge.target.num_classes))
@@ -84,9 +84,9 @@ def attack(
         soft = jax.nn.softmax(logits)
         return gradient_distance.between(knowledge, x, soft, config.distance)[0]
 
-    found = minimize.lbfgs(
+    found = search.lbfgs(
         jax.random.key(0),
-        minimize.gradient_of(objective),
+        search.gradient_of(objective),
         (x, logits),
         steps=config.steps,
         inner=config.inner,

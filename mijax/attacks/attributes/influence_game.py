@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mijax import core
-from mijax.attacks import map_inference
+from mijax.attacks.attributes import map_inference
 from mijax.core import Target, hyper_parameters
 from mijax.knowledge import Candidates, Oracle, PartialRecord, confusion
 

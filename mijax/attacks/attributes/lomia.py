@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mijax import core, minimize
+from mijax import core, search
 from mijax.core import hyper_parameters, static
 from mijax.knowledge import Asked, PartialRecord
 from mijax.models.mlp import MLP
@@ -102,9 +102,9 @@ def attack(
         each = optax.softmax_cross_entropy(logits(variables), right.astype(jnp.float32))
         return jnp.mean(each, where=case_one[:, 0])
 
-    found = minimize.descend(
+    found = search.descend(
         descend_key,
-        minimize.gradient_of(loss),
+        search.gradient_of(loss),
         network.init(init_key, features[:1]),
         optax.adamw(config.learning_rate, weight_decay=config.weight_decay),
         steps=config.steps,

@@ -33,16 +33,16 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mijax import core, minimize
-from mijax.attacks import gradient_distance, label_recovery, seeds
-from mijax.attacks.gradient_distance import Distance
-from mijax.attacks.label_recovery import Rule
-from mijax.attacks.seeds import Seed
-from mijax.attacks.total_variation import total_variation
+from mijax import core, search
+from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
+from mijax.attacks.leakage.gradient_distance import Distance
+from mijax.attacks.leakage.initial_images import Seed
+from mijax.attacks.leakage.label_rules import Rule
+from mijax.attacks.leakage.total_variation import total_variation
+from mijax.batching import keys_of
 from mijax.core import hyper_parameters, static
 from mijax.federation import Update
 from mijax.knowledge import SharedUpdate
-from mijax.victims import keys_of
 
 
 @hyper_parameters
@@ -67,9 +67,9 @@ class Config:
 
     steps: int = static(default=2_000)
     restarts: int = static(default=4)
-    seed: Seed = static(default=seeds.gray_noise)
+    seed: Seed = static(default=initial_images.gray_noise)
     distance: Distance = static(default=gradient_distance.squared)
-    label_rule: Rule = static(default=label_recovery.yin)
+    label_rule: Rule = static(default=label_rules.yin)
     learning_rate: float | Array = 0.025
     noise: float | Array = 0.2
     gradient_weight: float | Array = 1e-3
@@ -98,8 +98,8 @@ def attack(
     """
     knowledge = knowledge.checked()
     keys = jax.vmap(jax.random.split)(keys_of(key, knowledge.victims))  # [V, 2]
-    x = seeds.sown(config.seed, keys[:, 0], knowledge, config.restarts)
-    found_labels = label_recovery.labels_of(knowledge, config.label_rule)
+    x = initial_images.sown(config.seed, keys[:, 0], knowledge, config.restarts)
+    found_labels = label_rules.labels_of(knowledge, config.label_rule)
     labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
 
     def objective(key: Array, x: Array) -> Array:
@@ -118,9 +118,9 @@ def attack(
 
     warm = min(50, config.steps // 4)
     rate = optax.warmup_cosine_decay_schedule(0.0, 1.0, warm, max(config.steps, 1))
-    found = minimize.descend(
+    found = search.descend(
         jax.random.key(0),
-        minimize.gradient_of(objective),
+        search.gradient_of(objective),
         x,
         optax.chain(
             optax.scale_by_adam(),

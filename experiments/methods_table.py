@@ -1,7 +1,7 @@
 """The table of methods, made of what the attacks say of themselves.
 
-`python -m mijax.methods` prints it; `python -m mijax.methods README.md` puts it between
-the markers there.
+`python -m experiments.methods_table` prints it; with README.md as its argument it puts
+it between the markers there.
 """
 
 import inspect

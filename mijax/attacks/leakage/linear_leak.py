@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mijax import core
-from mijax.attacks import dense_layers, label_recovery
+from mijax.attacks.leakage import dense_layers, label_rules
 from mijax.core import pytree
 from mijax.knowledge import SharedUpdate
 
@@ -67,5 +67,5 @@ def attack(
         jnp.clip(x, 0, 1).reshape(-1, 1, 1, *knowledge.target.shape),
         loss[:, None],
         loss[None, :, None],
-        labels=label_recovery.labels_of(knowledge, label_recovery.idlg)[:, None],
+        labels=label_rules.labels_of(knowledge, label_rules.idlg)[:, None],
     )

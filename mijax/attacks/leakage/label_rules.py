@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mijax.attacks import dense_layers
+from mijax.attacks.leakage import dense_layers
 from mijax.knowledge import SharedUpdate
 
 Rule = Callable[[SharedUpdate], Array]

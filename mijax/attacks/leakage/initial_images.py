@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from mijax.batching import keys_of
 from mijax.knowledge import SharedUpdate
-from mijax.victims import keys_of
 
 Seed = Callable[[Array, tuple[int, ...], Array | None], Array]
 

@@ -27,14 +27,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mijax import core, minimize
-from mijax.attacks import gradient_distance, label_recovery
-from mijax.attacks.gradient_distance import Distance
-from mijax.attacks.label_recovery import Rule
+from mijax import core, search
+from mijax.attacks.leakage import gradient_distance, label_rules
+from mijax.attacks.leakage.gradient_distance import Distance
+from mijax.attacks.leakage.label_rules import Rule
+from mijax.batching import keys_of
 from mijax.core import hyper_parameters, static
 from mijax.federation import client_update
 from mijax.knowledge import SharedUpdate
-from mijax.victims import keys_of
 
 
 def as_observed(update: Any, observed: Any) -> Any:
@@ -80,7 +80,7 @@ class Config:
     restarts: int = static(default=1)
     adapt: Callable[[Any, Any], Any] = static(default=as_observed)
     distance: Distance = static(default=gradient_distance.squared)
-    label_rule: Rule = static(default=label_recovery.bias_corrected)
+    label_rule: Rule = static(default=label_rules.bias_corrected)
     spread: float | Array = 1.0
 
 
@@ -114,7 +114,7 @@ def attack(
         raise ValueError(f"restarts is {config.restarts}: it must be 1 or more.")
     victims, restarts = knowledge.victims, config.restarts
     batch, size = knowledge.batch_size, prior.latent_size
-    labels = label_recovery.labels_of(knowledge, config.label_rule)  # [V, B]
+    labels = label_rules.labels_of(knowledge, config.label_rule)  # [V, B]
 
     def loss(z: Array, labels: Array, observed: Any) -> Array:
         x = prior.images(z.reshape(batch, size))
@@ -128,11 +128,11 @@ def attack(
         return losses.reshape(-1), none
 
     keys = jax.vmap(lambda key: jax.random.split(key, restarts))(keys_of(key, victims))
-    found = minimize.evolve(
+    found = search.evolve(
         keys.reshape(-1),
         objective,
         jnp.zeros((victims * restarts, batch * size)),
-        minimize.elite_gaussian(config.population, config.elite, config.spread),
+        search.elite_gaussian(config.population, config.elite, config.spread),
         generations=config.steps,
     )
     x = prior.images(found.best.reshape(-1, size))

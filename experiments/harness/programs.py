@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from experiments import memory
-from mijax import victims
+from experiments.harness import memory
+from mijax import batching
 
 Program = Callable[..., tuple[Any, dict[str, float]]]
 
@@ -70,11 +70,11 @@ def program(
     return call
 
 
-def over_victims(attack: victims.Attack, number: int) -> Program:
+def over_victims(attack: batching.Attack, number: int) -> Program:
     """Returns an attack on many victims: on all devices, as many at a time as fit.
 
     Args:
-      attack: of `(key, knowledge, config)`, as `mijax.victims` takes it.
+      attack: of `(key, knowledge, config)`, as `mijax.batching` takes it.
       number: of victims.
 
     Returns:
@@ -83,18 +83,18 @@ def over_victims(attack: victims.Attack, number: int) -> Program:
     Raises:
       ValueError: when first called, if not even one victim at a time fits a device.
     """
-    mesh = victims.over_devices()
+    mesh = batching.over_devices()
     share = -(-number // mesh.size)
     compiled: dict[Any, jax.stages.Compiled] = {}
 
-    def of_size(size: int) -> victims.Attack:
-        some = victims.in_chunks(attack, size) if size < share else attack
-        return victims.across(some, mesh) if mesh.size > 1 else some
+    def of_size(size: int) -> batching.Attack:
+        some = batching.in_chunks(attack, size) if size < share else attack
+        return batching.across(some, mesh) if mesh.size > 1 else some
 
     def call(*arguments: Any) -> tuple[Any, dict[str, float]]:
         if (join := _JOIN.get(None)) is not None:
             return join(call, of_size(share), arguments)
-        arguments = victims.everywhere(arguments, mesh)
+        arguments = batching.everywhere(arguments, mesh)
 
         def compile_for(size: int) -> jax.stages.Compiled:
             return jax.jit(of_size(size)).lower(*arguments).compile()

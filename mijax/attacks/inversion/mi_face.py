@@ -31,7 +31,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from mijax import core, minimize
+from mijax import core, search
 from mijax.core import hyper_parameters, known, static
 from mijax.knowledge import Scores, WhiteBox
 
@@ -121,9 +121,9 @@ def _with_gradients(knowledge: WhiteBox, config: Config) -> Any:
         return encode(config.process(jnp.clip(decode(code), 0.0, 1.0)))
 
     shape = knowledge.labels.shape[0], *target.shape
-    found = minimize.descend(
+    found = search.descend(
         jax.random.key(0),
-        minimize.gradient_of(objective),
+        search.gradient_of(objective),
         encode(jnp.full(shape, config.start, jnp.float32)),
         optax.sgd(config.learning_rate),
         steps=config.steps,
@@ -149,9 +149,9 @@ def _with_scores(knowledge: Scores, config: Config) -> Any:
         labels = jnp.repeat(knowledge.labels, x.shape[0] // victims)
         return 1 - jnp.take_along_axis(scores, labels[:, None], 1)[:, 0], asked
 
-    found = minimize.descend(
+    found = search.descend(
         jax.random.key(0),
-        minimize.central_differences(cost, config.difference),
+        search.central_differences(cost, config.difference),
         jnp.full((victims, math.prod(shape)), config.start, jnp.float32),
         optax.sgd(config.learning_rate),
         steps=config.steps,

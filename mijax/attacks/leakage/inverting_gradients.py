@@ -25,12 +25,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mijax import core, minimize
-from mijax.attacks import gradient_distance, label_recovery, seeds
-from mijax.attacks.gradient_distance import Distance
-from mijax.attacks.label_recovery import Rule
-from mijax.attacks.seeds import Seed
-from mijax.attacks.total_variation import total_variation
+from mijax import core, search
+from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
+from mijax.attacks.leakage.gradient_distance import Distance
+from mijax.attacks.leakage.initial_images import Seed
+from mijax.attacks.leakage.label_rules import Rule
+from mijax.attacks.leakage.total_variation import total_variation
 from mijax.core import hyper_parameters, static
 from mijax.knowledge import SharedUpdate
 
@@ -51,9 +51,9 @@ class Config:
 
     steps: int = static(default=4_800)
     restarts: int = static(default=1)
-    seed: Seed = static(default=seeds.gray_noise)
+    seed: Seed = static(default=initial_images.gray_noise)
     distance: Distance = static(default=gradient_distance.cosine)
-    label_rule: Rule = static(default=label_recovery.bias_corrected)
+    label_rule: Rule = static(default=label_rules.bias_corrected)
     learning_rate: float | Array = 0.025
     tv_weight: float | Array = 1e-2
 
@@ -76,8 +76,8 @@ def attack(
         lack what they need, or if `steps` or `restarts` are no such numbers.
     """
     knowledge = knowledge.checked()
-    x = seeds.sown(config.seed, key, knowledge, config.restarts)
-    found_labels = label_recovery.labels_of(knowledge, config.label_rule)
+    x = initial_images.sown(config.seed, key, knowledge, config.restarts)
+    found_labels = label_rules.labels_of(knowledge, config.label_rule)
     labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
 
     def objective(key: Array, x: Array) -> Array:
@@ -87,9 +87,9 @@ def attack(
 
     falls = {config.steps * eighths // 8: 0.1 for eighths in (3, 5, 7)}
     decay = optax.piecewise_constant_schedule(1.0, falls)
-    found = minimize.descend(
+    found = search.descend(
         jax.random.key(0),
-        minimize.gradient_of(objective),
+        search.gradient_of(objective),
         x,
         optax.chain(
             optax.scale_by_sign(),

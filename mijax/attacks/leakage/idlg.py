@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mijax import core, minimize
-from mijax.attacks import gradient_distance, label_recovery, seeds
-from mijax.attacks.gradient_distance import Distance
-from mijax.attacks.seeds import Seed
+from mijax import core, search
+from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
+from mijax.attacks.leakage.gradient_distance import Distance
+from mijax.attacks.leakage.initial_images import Seed
 from mijax.core import hyper_parameters, static
 from mijax.knowledge import SharedUpdate
 
@@ -42,7 +42,7 @@ class Config:
     inner: int = static(default=20)
     history: int = static(default=100)
     restarts: int = static(default=1)
-    seed: Seed = static(default=seeds.normal)
+    seed: Seed = static(default=initial_images.normal)
     distance: Distance = static(default=gradient_distance.squared)
     learning_rate: float | Array = 1.0
 
@@ -65,17 +65,17 @@ def attack(
         update is not the target's, or if `steps` or `restarts` are no such numbers.
     """
     knowledge = knowledge.checked()
-    x = seeds.sown(config.seed, key, knowledge, config.restarts)
-    found_labels = label_recovery.labels_of(knowledge, label_recovery.idlg)
+    x = initial_images.sown(config.seed, key, knowledge, config.restarts)
+    found_labels = label_rules.labels_of(knowledge, label_rules.idlg)
     labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
 
     def objective(key: Array, x: Array) -> Array:
         del key  # The objective is deterministic.
         return gradient_distance.between(knowledge, x, labels, config.distance)[0]
 
-    found = minimize.lbfgs(
+    found = search.lbfgs(
         jax.random.key(0),
-        minimize.gradient_of(objective),
+        search.gradient_of(objective),
         x,
         steps=config.steps,
         inner=config.inner,

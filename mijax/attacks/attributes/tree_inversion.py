@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mijax import core
-from mijax.attacks import map_inference
+from mijax.attacks.attributes import map_inference
 from mijax.core import Paths, pytree
 from mijax.knowledge import PartialRecord
 

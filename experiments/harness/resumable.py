@@ -11,9 +11,8 @@ import jax
 import numpy as np
 from jax import Array
 
-from experiments import compute
-from mijax import checkpoint
-from mijax.fit import Step, fit
+from experiments.harness import checkpoint, programs
+from mijax.training import Step, fit
 
 State = TypeVar("State")
 
@@ -58,13 +57,13 @@ def train(
     data = jax.tree.map(jax.numpy.asarray, data)
 
     @functools.cache
-    def advance(number: int) -> compute.Program:
+    def advance(number: int) -> programs.Program:
         def some_steps(key: Array, state: State, data: Any, first: Array) -> Any:
             return fit(
                 key, state, step, data, batch_size=batch_size, steps=number, first=first
             )
 
-        return compute.program(some_steps, donate_argnums=(1,))
+        return programs.program(some_steps, donate_argnums=(1,))
 
     start, begun = time.monotonic(), done
     while done < steps:

@@ -1,0 +1,1 @@
+"""Attribute inference: sensitive fields of partly known records."""

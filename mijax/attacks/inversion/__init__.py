@@ -1,0 +1,1 @@
+"""Inversion of a trained model: images of its classes."""

@@ -1,0 +1,1 @@
+"""Gradient leakage: images and labels from what a client shares."""

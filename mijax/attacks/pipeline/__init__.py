@@ -1,0 +1,1 @@
+"""Attacks by who has a say in the training."""

@@ -12,7 +12,6 @@ from flax import linen as nn
 from flax import nnx
 
 from mijax import federation
-from mijax.attacks import 
 from mijax.attacks.leakage import gradient_distance
 from mijax.core import Prediction, Target
 from mijax.federation import Recipe

@@ -1,9 +1,9 @@
 """mijax: model-inversion attacks and defenses as small JAX functions.
 
-The public face. An attack is `attack(key, knowledge, config)`, one module a method in
-`mijax.attacks`; the type of the knowledge (`WhiteBox`, `Scores`, `SharedUpdate`, ...) is
-the threat model. `Target` wraps a model, `Prior` a generator of public images,
-`Defense` what a model's owner does about it.
+The public face. An attack is `attack(key, knowledge, config)`, one module per method in
+`mijax.attacks`. The type of the knowledge (`WhiteBox`, `Scores`, `SharedUpdate`, ...)
+is the threat model. `Target` wraps a model, `Prior` a generator of public images, and a
+`Defense` is what the model's owner does about it.
 """
 
 from mijax import (

@@ -6,9 +6,16 @@ Each family of attacks has a file of them.
 import attribute_cases
 import inversion_cases
 import leakage_cases
+import pipeline_cases
 
-from mijax.knowledge import Labels, PartialRecord, Scores
+from mijax.knowledge import Labels, PartialRecord, Scores, TrainingPipeline
 
-CASES = [*inversion_cases.CASES, *leakage_cases.CASES, *attribute_cases.CASES]
+CASES = [
+    *inversion_cases.CASES,
+    *leakage_cases.CASES,
+    *attribute_cases.CASES,
+    *pipeline_cases.CASES,
+]
 BLACK_BOXES = {Scores, Labels}
 COUNTED = {*BLACK_BOXES, PartialRecord}
+WEIGHTS_READ = {TrainingPipeline}  # The model need not be run.

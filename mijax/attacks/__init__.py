@@ -27,7 +27,13 @@ from mijax.attacks.leakage import (
     inverting_gradients,
     linear_leak,
 )
-from mijax.attacks.pipeline import poisoned_regression
+from mijax.attacks.pipeline import (
+    capacity_abuse,
+    correlated_values,
+    least_significant_bits,
+    poisoned_regression,
+    sign_encoding,
+)
 
 ALL = (
     # Inversion of a trained model.
@@ -51,4 +57,9 @@ ALL = (
     approximate_inference,
     csmia,
     lomia,
+    # Memorization by malicious training code.
+    least_significant_bits,
+    correlated_values,
+    sign_encoding,
+    capacity_abuse,
 )

@@ -6,6 +6,7 @@ Letters: B batch, V victims, R restarts, K classes, F features; images are
 
 from mijax.core.auxiliary import Glimpse, Paths, Prior
 from mijax.core.networks import AffineFirst, Network, Prediction
+from mijax.core.payload import Payload, to_bits, to_bytes
 from mijax.core.pytrees import hyper_parameters, in_chunks, known, pytree, static
 from mijax.core.results import Inference, Reconstruction, choose, infer
 from mijax.core.target import Target, split_columns
@@ -16,6 +17,7 @@ __all__ = [
     "Inference",
     "Network",
     "Paths",
+    "Payload",
     "Prediction",
     "Prior",
     "Reconstruction",
@@ -28,4 +30,6 @@ __all__ = [
     "pytree",
     "split_columns",
     "static",
+    "to_bits",
+    "to_bytes",
 ]

@@ -15,6 +15,7 @@ from mijax.knowledge.partial_record import (
 )
 from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.shared_update import SharedUpdate
+from mijax.knowledge.training_pipeline import TrainingPipeline
 from mijax.knowledge.white_box import Codec, WhiteBox
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PoisonedTraining",
     "Scores",
     "SharedUpdate",
+    "TrainingPipeline",
     "WhiteBox",
     "confusion",
     "normal",

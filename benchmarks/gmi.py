@@ -54,7 +54,7 @@ def attack(
     config = gmi.Config(steps=steps - 1, restarts=1)
 
     def run(key: Array, knowledge: WhiteBox) -> Array:
-        return gmi.attack(key, knowledge, config).trace[:, :, 0]
+        return gmi.attack(key, knowledge, config).trace[:, 0].T
 
     return run, (jax.random.key(0), WhiteBox(target, _labels(batch), prior))
 
@@ -65,14 +65,13 @@ def one_step(
     """The same step by itself, from latents and velocity to both and the losses."""
     config, optimizer = gmi.Config(), _optimizer()
 
-    def objective(key: Array, z: Array) -> Array:
-        del key  # The objective is deterministic.
+    def objective(z: Array) -> Array:
         x = prior.images(z)
         identity = config.identity_loss(target.predict(x), labels, None)
         return config.identity_weight * identity - prior.realism(x)
 
     z, velocity = latents
-    losses, gradient, _ = search.gradient_of(objective)(jax.random.key(0), z, None)
+    losses, gradient, _ = search.gradient_of(objective)(z, None)
     updates, velocity = optimizer.update(gradient, velocity)
     moved: Any = optax.apply_updates(z, updates)
     z = jnp.clip(moved, -config.clip, config.clip)

@@ -213,7 +213,7 @@ def compiled(contest: Contest) -> tuple[Callable[[], np.ndarray], float]:
     whole = size >= known.victims
     attack = contest.attack if whole else many.in_chunks(contest.attack, size)
     program, seconds = timing.compiled(
-        lambda *arguments: attack(*arguments).trace[:, :, 0], *contest.arguments
+        lambda *arguments: attack(*arguments).trace[:, 0].T, *contest.arguments
     )
     return lambda: np.asarray(program(*contest.arguments)), seconds
 

@@ -517,7 +517,7 @@ def draw_figures(
     )
     figures.curves(
         {
-            name: np.moveaxis(arrays["trace"], 0, -1).reshape(-1, len(arrays["trace"]))
+            name: arrays["trace"].reshape(-1, arrays["trace"].shape[-1])
             for name, arrays in found.items()
             if name != "mi_face"
         },

@@ -751,7 +751,7 @@ def times(found: Mapping[str, Mapping[str, np.ndarray]]) -> report.Table:
         [
             [
                 name,
-                len(found[name]["trace"]) - 1,
+                found[name]["trace"].shape[-1] - 1,
                 float(found[name]["run"]) / len(found[name]["x"]),
                 float(found[name]["compile"]) / len(found[name]["x"]),
                 seconds,
@@ -809,7 +809,7 @@ def draw(
     )
     figures.curves(
         {
-            row.replace("_", " "): found[row]["trace"][..., 0].T
+            row.replace("_", " "): found[row]["trace"][:, 0]
             for row in found
             if row in PAPER_SECONDS
         },

@@ -165,11 +165,9 @@ def _rows(
     keys, fields = each
     found = attack(keys, _replaced(knowledge, fields), config)
     rows = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-    rows["trace"] = jnp.swapaxes(found.trace, 0, 1)
     return rows, rows.pop("queries")
 
 
 def _gathered(rows: dict[str, Any], queries: Array, number: int) -> Reconstruction:
     rows = jax.tree.map(lambda leaf: leaf[:number], rows)
-    rows["trace"] = jnp.swapaxes(rows["trace"], 0, 1)
     return Reconstruction(**rows, queries=jnp.sum(queries))

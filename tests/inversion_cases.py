@@ -87,8 +87,8 @@ def _is_images(found, config):
     assert found.x.shape == (2, *tiny.SHAPE) and found.loss.shape == (2,)
     assert found.candidates.shape == (2, restarts, *tiny.SHAPE)
     assert found.losses.shape == (2, restarts)
-    assert found.trace.shape == (config.steps + 1, 2, restarts)
-    np.testing.assert_allclose(found.losses, found.trace.min(0), rtol=1e-5)
+    assert found.trace.shape == (2, restarts, config.steps + 1)
+    np.testing.assert_allclose(found.losses, found.trace.min(-1), rtol=1e-5)
     np.testing.assert_array_equal(found.loss, found.losses.min(1))
     assert found.x.min() >= 0 and found.x.max() <= 1
 

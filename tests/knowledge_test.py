@@ -94,15 +94,15 @@ class TestCounting:
 
         found = jax.jit(
             lambda knowledge: search.evolve(
-                jax.random.key(0),
+                jax.random.split(jax.random.key(0), 2),
                 objective,
                 jnp.full((2, 64), 0.5),
                 search.elite_gaussian(6, 2, 0.2),
                 generations=5,
-                carried=knowledge,
+                aux=knowledge,
             )
         )(of_host(Labels, answer))
-        assert found.carried.spent == sum(asked) == 2 * 6 * 5
+        assert found.aux.spent == sum(asked) == 2 * 6 * 5
         np.testing.assert_array_equal(found.loss, 0)
 
     @pytest.mark.parametrize("compile_", [lambda f: f, jax.jit])

@@ -99,7 +99,7 @@ def _is_batches(found, config, batch):
     assert found.x.shape == (2, batch, *tiny.SHAPE) and found.loss.shape == (2,)
     assert found.candidates.shape == (2, restarts, batch, *tiny.SHAPE)
     assert found.losses.shape == (2, restarts)
-    assert found.trace.shape == (getattr(config, "steps", 0) + 1, 2, restarts)
+    assert found.trace.shape == (2, restarts, getattr(config, "steps", 0) + 1)
     assert found.x.min() >= 0 and found.x.max() <= 1
     if found.labels is not None:
         assert found.labels.shape == (2, batch) and found.labels.dtype == jnp.int32

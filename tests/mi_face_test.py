@@ -112,8 +112,8 @@ def test_searches_in_the_code_of_an_autoencoder(process):
     found = go(knowledge, steps=30, process=process)
     assert found.x.shape == (CLASSES, *SHAPE)
     assert found.x.min() >= 0 and found.x.max() <= 1
-    assert np.all(found.loss <= found.trace[0, :, 0])
-    assert np.any(found.loss < found.trace[0, :, 0])
+    assert np.all(found.loss <= found.trace[:, 0, 0])
+    assert np.any(found.loss < found.trace[:, 0, 0])
     confidences = jax.nn.softmax(target.predict(found.x).logits)
     np.testing.assert_allclose(found.loss, 1 - confidences[LABELS, LABELS], rtol=1e-3)
 

@@ -12,8 +12,7 @@ KEY = jax.random.key(0)
 CENTERS = jnp.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
 
 
-def sphere(key, x):
-    del key
+def sphere(x):
     return jnp.sum((x - CENTERS) ** 2, -1)
 
 
@@ -21,9 +20,7 @@ def descend(objective, x, optimizer=None, **options):
     """Compiled, as an attack would run it."""
     optimizer = optimizer or optax.sgd(0.1)
     return jax.jit(
-        lambda x: search.descend(
-            KEY, search.gradient_of(objective), x, optimizer, **options
-        )
+        lambda x: search.descend(search.gradient_of(objective), x, optimizer, **options)
     )(x)
 
 
@@ -31,43 +28,43 @@ class TestDescend:
     def test_a_quadratic_in_closed_form(self):
         x = jnp.zeros((2, 3))
         found = descend(sphere, x, steps=20)
-        shrunk = 0.8 ** np.arange(21)[:, None]
+        shrunk = 0.8 ** np.arange(21)[None]
         np.testing.assert_allclose(
-            found.trace, shrunk**2 * np.sum(CENTERS**2, -1)[None], rtol=1e-4
+            found.trace, shrunk**2 * np.sum(CENTERS**2, -1)[:, None], rtol=1e-4
         )
-        np.testing.assert_allclose(found.best, CENTERS * (1 - shrunk[-1, 0]), rtol=1e-5)
+        np.testing.assert_allclose(found.best, CENTERS * (1 - shrunk[0, -1]), rtol=1e-5)
         np.testing.assert_array_equal(found.best, found.last)
 
     def test_the_best_iterate_carries_its_own_loss(self):
-        def rugged(key, x):
+        def rugged(x):
             return jnp.sum(x**2 + 2 * jnp.sin(9 * x), -1) + 0.1 * jnp.cos(40 * x[:, 0])
 
         x = jax.random.normal(KEY, (5, 3))
         found = descend(rugged, x, optax.sgd(0.05, 0.9), steps=50)
-        np.testing.assert_array_equal(found.loss, found.trace.min(0))
-        np.testing.assert_allclose(found.loss, rugged(KEY, found.best), rtol=1e-5)
-        assert np.any(found.trace[-1] > found.loss)  # The last one is not the best.
+        np.testing.assert_array_equal(found.loss, found.trace.min(1))
+        np.testing.assert_allclose(found.loss, rugged(found.best), rtol=1e-5)
+        assert np.any(found.trace[:, -1] > found.loss)  # The last one is not the best.
 
     def test_a_planted_nan_cannot_win(self):
-        def broken(key, x):
-            losses = sphere(key, x)
+        def broken(x):
+            losses = sphere(x)
             return jnp.where(losses < 1.0, jnp.nan, losses)
 
         found = descend(broken, jnp.zeros((2, 3)), steps=30)
-        assert np.all(np.isnan(found.trace[-1]))
-        np.testing.assert_array_equal(found.loss, np.nanmin(found.trace, 0))
-        np.testing.assert_allclose(sphere(KEY, found.best), found.loss, rtol=1e-5)
+        assert np.all(np.isnan(found.trace[:, -1]))
+        np.testing.assert_array_equal(found.loss, np.nanmin(found.trace, 1))
+        np.testing.assert_allclose(sphere(found.best), found.loss, rtol=1e-5)
 
     @pytest.mark.parametrize("bad", [jnp.nan, -jnp.inf, jnp.inf])
     def test_nothing_finite_wins_nothing(self, bad):
         x = jnp.ones((2, 3))
-        found = descend(lambda key, x: sphere(key, x) * 0 + bad, x, steps=2)
+        found = descend(lambda x: sphere(x) * 0 + bad, x, steps=2)
         np.testing.assert_array_equal(found.best, x)
         np.testing.assert_array_equal(found.loss, np.inf)
 
     def test_problems_are_independent(self):
-        def broken(key, x):
-            return sphere(key, x) + jnp.array([jnp.nan, 0.0])
+        def broken(x):
+            return sphere(x) + jnp.array([jnp.nan, 0.0])
 
         found = descend(broken, jnp.zeros((2, 3)), steps=5)
         alone = descend(sphere, jnp.zeros((2, 3)), steps=5)
@@ -76,9 +73,9 @@ class TestDescend:
     def test_the_projection_holds_after_every_step(self):
         seen = []
 
-        def watched(key, x):
+        def watched(x):
             jax.debug.callback(lambda x: seen.append(np.asarray(x)), x)
-            return sphere(key, x)
+            return sphere(x)
 
         found = descend(
             watched,
@@ -95,14 +92,14 @@ class TestDescend:
         x = jnp.ones((2, 3))
         found = descend(sphere, x, steps=0)
         np.testing.assert_array_equal(found.best, x)
-        np.testing.assert_array_equal(found.trace, sphere(KEY, x)[None])
+        np.testing.assert_array_equal(found.trace, sphere(x)[:, None])
 
     def test_negative_steps(self):
         with pytest.raises(ValueError, match="steps is -1"):
             descend(sphere, jnp.zeros((2, 3)), steps=-1)
 
     def test_trees_and_any_optimizer(self):
-        def objective(key, x):
+        def objective(x):
             return jnp.sum(x["a"] ** 2, -1) + (x["b"] - 2) ** 2
 
         x = {"a": jnp.ones((4, 3)), "b": jnp.zeros(4)}
@@ -110,17 +107,35 @@ class TestDescend:
         np.testing.assert_allclose(found.best["a"], 0, atol=1e-2)
         np.testing.assert_allclose(found.best["b"], 2, atol=1e-2)
 
-    def test_keys_differ_between_iterations(self):
-        found = descend(lambda key, x: jax.random.normal(key, (2,)), CENTERS, steps=9)
-        assert len(np.unique(found.trace)) == 20
+    def test_a_stochastic_objective_draws_per_iteration_and_per_victim(self):
+        def noisy(keys, x):
+            return jax.vmap(jax.random.normal)(keys) + 0 * x[:, 0]
+
+        keys = jax.random.split(KEY, 2)
+        found = descend(noisy, CENTERS, steps=9, keys=keys)
+        assert found.trace.shape == (2, 10) and len(np.unique(found.trace)) == 20
+        alone = descend(noisy, CENTERS[1:], steps=9, keys=keys[1:])
+        np.testing.assert_allclose(alone.trace[0], found.trace[1], rtol=1e-6)
+        with pytest.raises(ValueError, match="one per victim"):
+            descend(noisy, CENTERS, steps=9, keys=KEY)
+
+    def test_a_noisy_gradient_still_finds_the_mean_minimum(self):
+        def jittered(keys, x):
+            shifts = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
+            return jnp.sum((x - CENTERS - shifts) ** 2, -1)
+
+        keys = jax.random.split(KEY, 2)
+        decay = optax.sgd(optax.polynomial_schedule(0.5, 0.0, 1, 2000))
+        found = descend(jittered, 0 * CENTERS, decay, steps=2000, keys=keys)
+        np.testing.assert_allclose(found.last, CENTERS, atol=0.3)
 
     def test_memory_does_not_grow_with_the_iterations(self):
         problems, dimensions = 8, 500
 
         def bytes_of(steps):
             def run(x):
-                slope = search.gradient_of(lambda key, x: jnp.sum(x**2, -1))
-                return search.descend(KEY, slope, x, optax.sgd(0.1), steps=steps)
+                slope = search.gradient_of(lambda x: jnp.sum(x**2, -1))
+                return search.descend(slope, x, optax.sgd(0.1), steps=steps)
 
             x = jax.ShapeDtypeStruct((problems, dimensions), jnp.float32)
             memory = jax.jit(run).lower(x).compile().memory_analysis()
@@ -130,8 +145,8 @@ class TestDescend:
 
         more = 1000
         grown = (bytes_of(100 + more) - bytes_of(100)) / more
-        trace, key = 4 * problems, 8
-        assert grown <= 2 * trace + 4 * key < 4 * problems * dimensions / 100
+        trace, index = 4 * problems, 4
+        assert grown <= 4 * trace + 4 * index < 4 * problems * dimensions / 100
 
 
 class TestCentralDifferences:
@@ -144,7 +159,7 @@ class TestCentralDifferences:
 
         x = jax.random.normal(jax.random.key(1), (2, dimensions))
         slope = jax.jit(search.central_differences(objective, 0.01))
-        losses, gradients, asked = slope(KEY, x, 0)
+        losses, gradients, asked = slope(x, 0)
         np.testing.assert_allclose(losses, objective(x, 0)[0], rtol=1e-5)
         np.testing.assert_allclose(gradients, jnp.cos(x) * weights[None], atol=5e-3)
         assert asked == 2 * (2 * dimensions + 1)
@@ -154,12 +169,13 @@ class TestCentralDifferences:
             lambda x, none: (jnp.sum(x**2, -1), none), 0.5
         )
         x = jnp.array([[1.0, -2.0], [0.25, 4.0]])
-        np.testing.assert_allclose(slope(KEY, x, None)[1], 2 * x, rtol=1e-6)
+        np.testing.assert_allclose(slope(x, None)[1], 2 * x, rtol=1e-6)
 
 
 def evolve(objective, x, strategy=None, **options):
     strategy = strategy or search.elite_gaussian(32, 6, 1.0)
-    return jax.jit(lambda x: search.evolve(KEY, objective, x, strategy, **options))(x)
+    keys = jax.random.split(KEY, len(x))
+    return jax.jit(lambda x: search.evolve(keys, objective, x, strategy, **options))(x)
 
 
 def spheres(x, asked):
@@ -169,11 +185,11 @@ def spheres(x, asked):
 
 class TestEvolve:
     def test_finds_the_minimum_of_a_sphere(self):
-        found = evolve(spheres, jnp.zeros((2, 3)), generations=60, carried=0)
+        found = evolve(spheres, jnp.zeros((2, 3)), generations=60, aux=0)
         np.testing.assert_allclose(found.best, CENTERS, atol=0.05)
         np.testing.assert_allclose(spheres(found.best, 0)[0], found.loss, rtol=1e-4)
-        np.testing.assert_array_equal(found.loss, found.trace.min(0))
-        assert found.trace.shape == (60, 2) and found.carried == 60 * 2 * 32
+        np.testing.assert_array_equal(found.loss, found.trace.min(1))
+        assert found.trace.shape == (2, 60) and found.aux == 60 * 2 * 32
 
     @pytest.mark.parametrize("bad", [jnp.nan, -jnp.inf, jnp.inf])
     def test_failed_evaluations_cannot_win(self, bad):
@@ -181,7 +197,7 @@ class TestEvolve:
             losses, asked = spheres(x, asked)
             return jnp.where(x[:, 0] > 0.5, bad, losses), asked
 
-        found = evolve(broken, jnp.zeros((2, 3)), generations=60, carried=0)
+        found = evolve(broken, jnp.zeros((2, 3)), generations=60, aux=0)
         assert np.all(np.isfinite(found.loss)) and np.all(found.best[:, 0] <= 0.5)
         nearest = jnp.minimum(CENTERS, jnp.array([[0.5, 9.0, 9.0]]))
         np.testing.assert_allclose(found.best, nearest, atol=0.1)

@@ -53,7 +53,7 @@ def main():
     def attack():
         found, seconds = program(key, knowledge, config)
         other, _ = program(key, knowledge, longer)  # The same program, of another form.
-        assert len(other.trace) == len(found.trace) + 5
+        assert other.trace.shape[-1] == found.trace.shape[-1] + 5
         return {"x": found.x, "loss": found.loss, "longer": other.x} | seconds
 
     found = stages.once(workdir, "attack", attack)

@@ -47,7 +47,7 @@ def test_the_white_box_audit_runs(tmp_path, monkeypatch):
     exec(_code("white box").replace("steps=1500", "steps=2"), given)
 
     assert loaded == ["faces64"]
-    assert given["found"].trace.shape[0] == 3  # The two steps were taken.
+    assert given["found"].trace.shape[-1] == 3  # The two steps were taken.
     assert given["found"].x.shape == (10, 64, 64, 1)
     assert (tmp_path / "recovered.png").is_file()
 

@@ -187,8 +187,7 @@ def _attack(
     )
     arguments = attack_keys, knowledge, setting.config
     found, seconds = _program(setting.attack, null, len(rows))(*arguments)
-    fields = {"x": found.x, "loss": found.loss}
-    fields["trace"] = np.moveaxis(np.asarray(found.trace), 0, -1)
+    fields = {"x": found.x, "loss": found.loss, "trace": found.trace}
     if found.labels is not None:
         fields["labels"] = found.labels
     return fields | seconds

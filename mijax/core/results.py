@@ -17,7 +17,7 @@ class Reconstruction:
       loss: the attack's own objective there, `[V]`; restarts are chosen by it.
       candidates: all restarts, `[V, R, H, W, C]`.
       losses: their objectives, `[V, R]`.
-      trace: the objective by iteration, `[steps + 1, V, R]`.
+      trace: the objective at each iteration, `[V, R, steps + 1]`.
       queries: how many examples a black box was asked about; 0 for a white box.
       labels: the classes recovered beside the images, where an attack does so; `[V, B]`
         for a shared update of B examples, whose `x` is then `[V, B, H, W, C]` and

@@ -1,7 +1,7 @@
 """Search engines, each written once and used by every attack."""
 
 from mijax.search.descent import (
-    Found,
+    SearchResult,
     central_differences,
     descend,
     gradient_of,
@@ -10,7 +10,7 @@ from mijax.search.evolution import Strategy, elite_gaussian, evolve
 from mijax.search.lbfgs import lbfgs
 
 __all__ = [
-    "Found",
+    "SearchResult",
     "Strategy",
     "central_differences",
     "descend",

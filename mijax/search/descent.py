@@ -14,137 +14,152 @@ from jax import Array, lax
 
 from mijax.core import pytree
 
-Objective = Callable[[Array, Any], Array]
-Slope = Callable[[Array, Any, Any], tuple[Array, Any, Any]]
+# (x, aux) -> (losses [*N], gradients, aux); with keys: (keys [N], x, aux) -> the same.
+ValueAndGradient = Callable[..., tuple[Array, Any, Any]]
 
 _BLOCK = 256  # dimensions that are differenced at a time; changes no result
 
 
 @pytree
-class Found:
-    """What a search found.
+class SearchResult:
+    """The result of a search over many problems.
 
     Attributes:
       best: the best iterate of each problem, leaves `[*N, ...]`.
       loss: the loss of that same iterate, `[*N]`; infinite where none was finite.
       last: the last iterate.
-      trace: the loss by iteration, `[steps + 1, *N]`; not finite where it was not.
-      carried: what the slope carried at the end.
+      trace: the loss at each iteration, `[*N, steps + 1]`, non-finite values included.
+      aux: the final auxiliary state.
     """
 
     best: Any
     loss: Array
     last: Any
     trace: Array
-    carried: Any
+    aux: Any
 
 
-def gradient_of(objective: Objective) -> Slope:
-    """Returns the slope of a differentiable `(key, x) -> losses [*N]`."""
+def gradient_of(objective: Callable[..., Array]) -> ValueAndGradient:
+    """Returns the losses and gradients of a differentiable objective.
 
-    def slope(key: Array, x: Any, carried: Any) -> tuple[Array, Any, Any]:
+    Args:
+      objective: `x -> losses [*N]`, or `(keys [N], x) -> losses [N]` where it is
+        stochastic and `descend` is given keys.
+    """
+
+    def value_and_gradient(*arguments: Any) -> tuple[Array, Any, Any]:
+        *keys, x, aux = arguments
+
         def total(x: Any) -> tuple[Array, Array]:
-            losses = objective(key, x)
+            losses = objective(*keys, x)
             return jnp.sum(losses), losses
 
         gradients, losses = jax.grad(total, has_aux=True)(x)
-        return losses, gradients, carried
+        return losses, gradients, aux
 
-    return slope
+    return value_and_gradient
 
 
 def central_differences(
     objective: Callable[[Array, Any], tuple[Array, Any]], step: float | Array
-) -> Slope:
-    """Returns the slope of a black box, from `2 D + 1` evaluations a problem.
+) -> ValueAndGradient:
+    """Estimates gradients of a black box from `2 D + 1` evaluations per problem.
 
     Args:
-      objective: `(x [M, D], carried) -> (losses [M], carried)`, asked about `M = N`
-        points, then about `2 D` a problem in blocks, those of a problem next to each
-        other; it need not be differentiable. What it carries counts its queries.
+      objective: `(x [M, D], aux) -> (losses [M], aux)`, evaluated at `M = N` points,
+        then at `2 D` per problem in blocks, those of a problem next to each other; it
+        need not be differentiable. Its auxiliary state counts its queries.
       step: the distance to either side.
     """
 
-    def slope(key: Array, x: Array, carried: Any) -> tuple[Array, Array, Any]:
-        del key  # Differences are deterministic.
+    def value_and_gradient(x: Array, aux: Any) -> tuple[Array, Array, Any]:
         problems, dimensions = x.shape
-        losses, carried = objective(x, carried)
+        losses, aux = objective(x, aux)
 
-        def differ(carried: Any, along: Array) -> tuple[Any, Array]:
+        def differ(aux: Any, along: Array) -> tuple[Any, Array]:
             shift = step * jax.nn.one_hot(along, dimensions, dtype=x.dtype)[None]
             around = jnp.concatenate([x[:, None] + shift, x[:, None] - shift], 1)
-            sides, carried = objective(around.reshape(-1, dimensions), carried)
+            sides, aux = objective(around.reshape(-1, dimensions), aux)
             above, below = jnp.split(sides.reshape(problems, -1), 2, 1)
-            return carried, (above - below) / (2 * step)  # [N, n]
+            return aux, (above - below) / (2 * step)  # [N, n]
 
         whole = dimensions // _BLOCK * _BLOCK
         along = jnp.arange(whole).reshape(-1, _BLOCK)
-        carried, blocks = lax.scan(differ, carried, along)
+        aux, blocks = lax.scan(differ, aux, along)
         gradients = jnp.moveaxis(blocks, 0, 1).reshape(problems, whole)
         if whole < dimensions:
-            carried, rest = differ(carried, jnp.arange(whole, dimensions))
-            gradients = jnp.concatenate([gradients, rest], 1)
-        return losses, gradients, carried
+            aux, remainder = differ(aux, jnp.arange(whole, dimensions))
+            gradients = jnp.concatenate([gradients, remainder], 1)
+        return losses, gradients, aux
 
-    return slope
+    return value_and_gradient
 
 
 def descend(
-    key: Array,
-    slope: Slope,
+    value_and_gradient: ValueAndGradient,
     x: Any,
     optimizer: optax.GradientTransformation,
     *,
     steps: int,
     project: Callable[[Any], Any] | None = None,
-    carried: Any = None,
-) -> Found:
+    keys: Array | None = None,
+    aux: Any = None,
+) -> SearchResult:
     """Descends from `x`; keeps the best iterate with the loss of that same iterate.
 
     Args:
-      key: split over the iterations; the key is consumed.
-      slope: `(key, x, carried) -> (losses [*N], gradients, carried)`, such as
-        `gradient_of(objective)`.
-      x: where to start, leaves `[*N, ...]`.
+      value_and_gradient: `(x, aux) -> (losses [*N], gradients, aux)`, such as
+        `gradient_of(objective)`; `(keys, x, aux)` where `keys` are given.
+      x: the initial iterate, leaves `[*N, ...]`.
       optimizer: any optax transformation. It sees all problems as one tree: keep to
         elementwise ones, such as SGD or Adam, or problems will not be independent.
-      steps: how many.
-      project: applied to each new iterate, and to no other.
-      carried: the first value of what the slope carries.
+      steps: the number of iterations.
+      project: applied to each new iterate, but not to the initial one.
+      keys: for a stochastic objective, one key per victim, `[V]`; each iteration
+        folds its number into them. A deterministic objective takes none.
+      aux: the initial auxiliary state.
 
     Raises:
-      ValueError: if `steps` is negative.
+      ValueError: if `steps` is negative, or `keys` are not `[V]`.
     """
     if steps < 0:
         raise ValueError(f"steps is {steps}: it must be 0 or more.")
+    if keys is not None and keys.ndim != 1:
+        raise ValueError(f"keys are {keys.shape}: give one per victim, [V].")
 
-    def keep(best: Any, least: Array, x: Any, losses: Array) -> tuple[Any, Array]:
-        better = jnp.isfinite(losses) & (losses < least)
+    def evaluate(step: Array | int, x: Any, aux: Any) -> tuple[Array, Any, Any]:
+        if keys is None:
+            return value_and_gradient(x, aux)
+        fold = jax.vmap(jax.random.fold_in, (0, None))
+        return value_and_gradient(fold(keys, step), x, aux)
+
+    def keep(best: Any, lowest: Array, x: Any, losses: Array) -> tuple[Any, Array]:
+        better = jnp.isfinite(losses) & (losses < lowest)
 
         def select(old: Array, new: Array) -> Array:
             axes = tuple(range(better.ndim, new.ndim))
             return jnp.where(jnp.expand_dims(better, axes), new, old)
 
-        return jax.tree.map(select, best, x), jnp.where(better, losses, least)
+        return jax.tree.map(select, best, x), jnp.where(better, losses, lowest)
 
-    def body(state: Any, key: Array) -> tuple[Any, Array]:
-        x, optimizer_state, best, least, carried = state
-        with jax.named_scope("slope"):
-            losses, gradients, carried = slope(key, x, carried)
+    def body(state: Any, step: Array) -> tuple[Any, Array]:
+        x, optimizer_state, best, lowest, aux = state
+        with jax.named_scope("value_and_gradient"):
+            losses, gradients, aux = evaluate(step, x, aux)
         with jax.named_scope("keep_best"):
-            best, least = keep(best, least, x, losses)
+            best, lowest = keep(best, lowest, x, losses)
         with jax.named_scope("update"):
             updates, optimizer_state = optimizer.update(gradients, optimizer_state, x)
             x = optax.apply_updates(x, updates)
             if project is not None:
                 x = project(x)
-        return (x, optimizer_state, best, least, carried), losses
+        return (x, optimizer_state, best, lowest, aux), losses
 
-    keys = jax.random.split(key, steps + 1)
-    losses, _, _ = jax.eval_shape(slope, keys[0], x, carried)
-    least = jnp.full(losses.shape, jnp.inf, losses.dtype)
-    state = (x, optimizer.init(x), x, least, carried)
-    (x, _, best, least, carried), trace = lax.scan(body, state, keys[:-1])
-    losses, _, carried = slope(keys[-1], x, carried)
-    best, least = keep(best, least, x, losses)
-    return Found(best, least, x, jnp.concatenate([trace, losses[None]]), carried)
+    losses, _, _ = jax.eval_shape(evaluate, 0, x, aux)
+    lowest = jnp.full(losses.shape, jnp.inf, losses.dtype)
+    state = (x, optimizer.init(x), x, lowest, aux)
+    (x, _, best, lowest, aux), trace = lax.scan(body, state, jnp.arange(steps))
+    losses, _, aux = evaluate(steps, x, aux)
+    best, lowest = keep(best, lowest, x, losses)
+    trace = jnp.moveaxis(jnp.concatenate([trace, losses[None]]), 0, -1)
+    return SearchResult(best, lowest, x, trace, aux)

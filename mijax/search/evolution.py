@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mijax.search.descent import Found
+from mijax.search.descent import SearchResult
 
 
 class Strategy(NamedTuple):
@@ -62,64 +62,63 @@ def elite_gaussian(
         mean = jnp.mean(points[chosen], 0, where=alive)
         moved = (points[chosen] - state[0][None]) ** 2
         deviation = jnp.maximum(jnp.sqrt(jnp.mean(moved, 0, where=alive)), floor)
-        some = jnp.any(alive)  # Where all failed, the search stays where it was.
-        return jnp.where(some, mean, state[0]), jnp.where(some, deviation, state[1])
+        # Where every evaluation failed, the search stays where it was.
+        survived = jnp.any(alive)
+        mean = jnp.where(survived, mean, state[0])
+        return mean, jnp.where(survived, deviation, state[1])
 
     return Strategy(init, ask, tell)
 
 
 def evolve(
-    key: Array,
+    keys: Array,
     objective: Callable[[Array, Any], tuple[Array, Any]],
     x: Array,
     strategy: Strategy,
     *,
     generations: int,
-    carried: Any = None,
-) -> Found:
+    aux: Any = None,
+) -> SearchResult:
     """Searches by evaluations alone; failed evaluations cannot win.
 
     Args:
-      key: one key, or one a problem, `[N]`; the key is consumed.
-      objective: `(x [N * P, D], carried) -> (losses [N * P], carried)`.
-      x: where to start, `[N, D]`.
+      keys: one per problem, `[N]`; they are consumed.
+      objective: `(x [N * P, D], aux) -> (losses [N * P], aux)`.
+      x: the initial points, `[N, D]`.
       strategy: how to search one problem.
       generations: how many times to ask and tell.
-      carried: what the objective carries, such as knowledge that counts its queries.
+      aux: the initial auxiliary state, such as knowledge that counts its queries.
 
     Returns:
-      `Found` with `best` `[N, D]`; `trace` `[generations, N]` holds each
-      generation's best loss, and `last` the best of the last generation.
+      `SearchResult` with `best` `[N, D]`; `trace` `[N, generations]` holds each
+      generation's best loss, and `last` the best point of the last generation.
 
     Raises:
-      ValueError: if `generations` is not positive.
+      ValueError: if `generations` is not positive, or `keys` are not `[N]`.
     """
     if generations < 1:
         raise ValueError(f"generations is {generations}: it must be 1 or more.")
     problems, dimensions = x.shape
+    if keys.shape != (problems,):
+        raise ValueError(f"keys are {keys.shape}: give one per problem, [{problems}].")
 
-    def body(state: Any, key: Array) -> tuple[Any, Array]:
-        search, best, least, _, carried = state
-        points = jax.vmap(strategy.ask)(key, search)
-        losses, carried = objective(points.reshape(-1, dimensions), carried)
+    def body(state: Any, keys: Array) -> tuple[Any, Array]:
+        search, best, best_loss, _, aux = state
+        points = jax.vmap(strategy.ask)(keys, search)
+        losses, aux = objective(points.reshape(-1, dimensions), aux)
         losses = losses.reshape(problems, -1)
         losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
         search = jax.vmap(strategy.tell)(search, points, losses)
         winner = jnp.argmin(losses, 1)
         last = points[jnp.arange(problems), winner]
         lowest = jnp.min(losses, 1)
-        better = lowest < least
+        better = lowest < best_loss
         best = jnp.where(better[:, None], last, best)
-        return (search, best, jnp.where(better, lowest, least), last, carried), lowest
+        best_loss = jnp.where(better, lowest, best_loss)
+        return (search, best, best_loss, last, aux), lowest
 
-    least = jnp.full((problems,), jnp.inf, x.dtype)
-    state = (jax.vmap(strategy.init)(x), x, least, x, carried)
-    if key.ndim == 0:
-        keys = jax.vmap(lambda key: jax.random.split(key, problems))(
-            jax.random.split(key, generations)
-        )
-    else:
-        split = jax.vmap(lambda key: jax.random.split(key, generations), out_axes=1)
-        keys = split(key)
-    (_, best, least, last, carried), trace = lax.scan(body, state, keys)
-    return Found(best, least, last, trace, carried)
+    best_loss = jnp.full((problems,), jnp.inf, x.dtype)
+    state = (jax.vmap(strategy.init)(x), x, best_loss, x, aux)
+    split = jax.vmap(lambda key: jax.random.split(key, generations), out_axes=1)
+    (_, best, best_loss, last, aux), trace = lax.scan(body, state, split(keys))
+    return SearchResult(best, best_loss, last, trace.T, aux)

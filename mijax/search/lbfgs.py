@@ -9,32 +9,31 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mijax.search.descent import Found, Slope
+from mijax.search.descent import SearchResult, ValueAndGradient
 
 
-class _Newton(NamedTuple):
+class _State(NamedTuple):
     """The state of `lbfgs`: P problems of D dimensions, M pairs remembered."""
 
     x: Array  # [P, D]
     gradient: Array  # [P, D]
     loss: Array  # [P]
-    before: Array  # the gradient before, [P, D]
-    moved: Array  # the last step, [P, D]
+    previous_gradient: Array  # [P, D]
+    previous_step: Array  # [P, D]
     started: Array  # [P]
     active: Array  # [P]
-    steps: Array  # [M, P, D]
-    bends: Array  # changes of gradients, [M, P, D]
-    weights: Array  # 1 / (step . bend), 0 where there is no pair, [M, P]
+    steps_history: Array  # [M, P, D]
+    gradient_changes: Array  # [M, P, D]
+    inverse_curvatures: Array  # 1 / (step . change), 0 without a pair, [M, P]
     scale: Array  # of the first guess of the inverse Hessian, [P]
     pairs: Array  # how many were written, the same for all problems
     best: Array  # [P, D]
-    least: Array  # [P]
-    carried: Any
+    best_loss: Array  # [P]
+    aux: Any
 
 
 def lbfgs(
-    key: Array,
-    slope: Slope,
+    value_and_gradient: ValueAndGradient,
     x: Any,
     *,
     steps: int,
@@ -43,8 +42,8 @@ def lbfgs(
     learning_rate: float | Array = 1.0,
     tolerance_gradient: float | Array = 1e-7,
     tolerance_change: float | Array = 1e-9,
-    carried: Any = None,
-) -> Found:
+    aux: Any = None,
+) -> SearchResult:
     """Minimizes by limited-memory BFGS as `torch.optim.LBFGS` does without line search.
 
     That is what attacks on gradients were published with. Each of the `steps` is one
@@ -56,20 +55,19 @@ def lbfgs(
     skipped for its curvature still takes a place in the history.
 
     Args:
-      key: passed to `slope` at each evaluation: an objective that draws must draw the
-        same; the key is consumed.
-      slope: as in `descend`.
-      x: where to start, leaves `[*N, ...]`.
+      value_and_gradient: `(x, aux) -> (losses [*N], gradients, aux)`, as in `descend`,
+        of a deterministic objective.
+      x: the initial iterate, leaves `[*N, ...]`.
       steps: how many times up to `inner` iterations.
       inner: PyTorch's `max_iter`.
       history: pairs of steps and gradients that are remembered.
       learning_rate: the length of a step; the first is that times `min(1, 1 / |g|_1)`.
       tolerance_gradient: a problem with no larger component is done.
       tolerance_change: of steps, losses, and the slope along a step.
-      carried: the first value of what the slope carries.
+      aux: the initial auxiliary state.
 
     Returns:
-      `Found`, whose `trace` `[steps + 1, *N]` holds the loss before each of the
+      `SearchResult`, whose `trace` `[*N, steps + 1]` holds the loss before each of the
       `steps`, and the last.
 
     Raises:
@@ -85,23 +83,29 @@ def lbfgs(
         raise ValueError(
             f"inner is {inner} and history {history}: both must be 1 or more."
         )
-    shape = jax.eval_shape(slope, key, x, carried)[0].shape
+    shape = jax.eval_shape(value_and_gradient, x, aux)[0].shape
     flat, restore = _flat(x, len(shape))
 
-    def evaluate(x: Array, carried: Any) -> tuple[Array, Array, Any]:
-        losses, gradients, carried = slope(key, restore(x), carried)
-        return losses.reshape(-1), _flat(gradients, len(shape))[0], carried
+    def evaluate(x: Array, aux: Any) -> tuple[Array, Array, Any]:
+        losses, gradients, aux = value_and_gradient(restore(x), aux)
+        return losses.reshape(-1), _flat(gradients, len(shape))[0], aux
 
-    def iterate(state: _Newton) -> _Newton:
-        bend = state.gradient - state.before
-        curvature = jnp.sum(bend * state.moved, 1)
+    def iterate(state: _State) -> _State:
+        change = state.gradient - state.previous_gradient
+        curvature = jnp.sum(change * state.previous_step, 1)
         useful = state.active & state.started & (curvature > 1e-10)
         slot = state.pairs % history
         written = state._replace(
-            steps=state.steps.at[slot].set(jnp.where(useful[:, None], state.moved, 0)),
-            bends=state.bends.at[slot].set(jnp.where(useful[:, None], bend, 0)),
-            weights=state.weights.at[slot].set(jnp.where(useful, 1 / curvature, 0)),
-            scale=jnp.where(useful, curvature / jnp.sum(bend**2, 1), state.scale),
+            steps_history=state.steps_history.at[slot].set(
+                jnp.where(useful[:, None], state.previous_step, 0)
+            ),
+            gradient_changes=state.gradient_changes.at[slot].set(
+                jnp.where(useful[:, None], change, 0)
+            ),
+            inverse_curvatures=state.inverse_curvatures.at[slot].set(
+                jnp.where(useful, 1 / curvature, 0)
+            ),
+            scale=jnp.where(useful, curvature / jnp.sum(change**2, 1), state.scale),
             pairs=state.pairs + 1,
         )
         direction = _newton_direction(written, history)
@@ -109,15 +113,15 @@ def lbfgs(
         length = learning_rate * jnp.where(state.started, 1.0, first)
         slopes = jnp.sum(direction * state.gradient, 1)
         moving = state.active & (slopes <= -tolerance_change)
-        moved = length[:, None] * direction
-        x = jnp.where(moving[:, None], state.x + moved, state.x)
-        loss, gradient, carried = evaluate(x, state.carried)
+        step = length[:, None] * direction
+        x = jnp.where(moving[:, None], state.x + step, state.x)
+        loss, gradient, aux = evaluate(x, state.aux)
         loss = jnp.where(moving, loss, state.loss)
         gradient = jnp.where(moving[:, None], gradient, state.gradient)
-        better = jnp.isfinite(loss) & (loss < state.least)
+        better = jnp.isfinite(loss) & (loss < state.best_loss)
         done = (
             (jnp.max(jnp.abs(gradient), 1) <= tolerance_gradient)
-            | (jnp.max(jnp.abs(moved), 1) <= tolerance_change)
+            | (jnp.max(jnp.abs(step), 1) <= tolerance_change)
             | (jnp.abs(loss - state.loss) < tolerance_change)
             | ~jnp.isfinite(loss)
         )
@@ -125,16 +129,18 @@ def lbfgs(
             x=x,
             gradient=gradient,
             loss=loss,
-            before=jnp.where(state.active[:, None], state.gradient, state.before),
-            moved=jnp.where(state.active[:, None], moved, state.moved),
+            previous_gradient=jnp.where(
+                state.active[:, None], state.gradient, state.previous_gradient
+            ),
+            previous_step=jnp.where(state.active[:, None], step, state.previous_step),
             started=state.started | state.active,
             active=moving & ~done,
             best=jnp.where(better[:, None], x, state.best),
-            least=jnp.where(better, loss, state.least),
-            carried=carried,
+            best_loss=jnp.where(better, loss, state.best_loss),
+            aux=aux,
         )
 
-    def body(state: _Newton, _: Any) -> tuple[_Newton, Array]:
+    def body(state: _State, _: Any) -> tuple[_State, Array]:
         wants = jnp.max(jnp.abs(state.gradient), 1) > tolerance_gradient
         state = state._replace(active=wants & jnp.isfinite(state.loss))
         after, _ = lax.while_loop(
@@ -144,57 +150,63 @@ def lbfgs(
         )
         return after, state.loss
 
-    loss, gradient, carried = evaluate(flat, carried)
+    loss, gradient, aux = evaluate(flat, aux)
     problems = flat.shape[0]
     none = jnp.zeros((problems,), bool)
     remembered = jnp.zeros((history, *flat.shape), flat.dtype)
-    state = _Newton(
+    state = _State(
         flat,
         gradient,
         loss,
-        before=jnp.zeros_like(flat),
-        moved=jnp.zeros_like(flat),
+        previous_gradient=jnp.zeros_like(flat),
+        previous_step=jnp.zeros_like(flat),
         started=none,
         active=none,
-        steps=remembered,
-        bends=remembered,
-        weights=jnp.zeros((history, problems), flat.dtype),
+        steps_history=remembered,
+        gradient_changes=remembered,
+        inverse_curvatures=jnp.zeros((history, problems), flat.dtype),
         scale=jnp.ones((problems,), flat.dtype),
         pairs=jnp.zeros((), jnp.int32),
         best=flat,
-        least=jnp.where(jnp.isfinite(loss), loss, jnp.inf),
-        carried=carried,
+        best_loss=jnp.where(jnp.isfinite(loss), loss, jnp.inf),
+        aux=aux,
     )
     state, trace = lax.scan(body, state, length=steps)
-    trace = jnp.concatenate([trace, state.loss[None]])
-    return Found(
+    trace = jnp.concatenate([trace, state.loss[None]]).T
+    return SearchResult(
         restore(state.best),
-        state.least.reshape(shape),
+        state.best_loss.reshape(shape),
         restore(state.x),
-        trace.reshape(steps + 1, *shape),
-        state.carried,
+        trace.reshape(*shape, steps + 1),
+        state.aux,
     )
 
 
-def _newton_direction(state: _Newton, history: int) -> Array:
+def _newton_direction(state: _State, history: int) -> Array:
     """The two loops of L-BFGS over all problems, newest pairs first, `[P, D]`."""
     filled = jnp.minimum(state.pairs, history)
 
     def older(i: Array, loop: tuple[Array, Array]) -> tuple[Array, Array]:
         direction, shares = loop
         slot = (state.pairs - 1 - i) % history
-        share = state.weights[slot] * jnp.sum(state.steps[slot] * direction, 1)
-        direction = direction - share[:, None] * state.bends[slot]
+        share = state.inverse_curvatures[slot] * jnp.sum(
+            state.steps_history[slot] * direction, 1
+        )
+        direction = direction - share[:, None] * state.gradient_changes[slot]
         return direction, shares.at[slot].set(share)
 
     def newer(i: Array, loop: tuple[Array, Array]) -> tuple[Array, Array]:
         direction, shares = loop
         slot = (state.pairs - filled + i) % history
-        share = state.weights[slot] * jnp.sum(state.bends[slot] * direction, 1)
-        direction = direction + (shares[slot] - share)[:, None] * state.steps[slot]
+        share = state.inverse_curvatures[slot] * jnp.sum(
+            state.gradient_changes[slot] * direction, 1
+        )
+        direction = (
+            direction + (shares[slot] - share)[:, None] * state.steps_history[slot]
+        )
         return direction, shares
 
-    loop = -state.gradient, jnp.zeros_like(state.weights)
+    loop = -state.gradient, jnp.zeros_like(state.inverse_curvatures)
     direction, shares = lax.fori_loop(0, filled, older, loop)
     loop = state.scale[:, None] * direction, shares
     return lax.fori_loop(0, filled, newer, loop)[0]

@@ -95,15 +95,13 @@ def attack(
         prediction: Any = network.apply(variables, features)
         return prediction.logits
 
-    init_key, descend_key, tie_key = jax.random.split(key, 3)
+    init_key, tie_key = jax.random.split(key)
 
-    def loss(key: Array, variables: Any) -> Array:
-        del key  # The loss is deterministic.
+    def loss(variables: Any) -> Array:
         each = optax.softmax_cross_entropy(logits(variables), right.astype(jnp.float32))
         return jnp.mean(each, where=case_one[:, 0])
 
     found = search.descend(
-        descend_key,
         search.gradient_of(loss),
         network.init(init_key, features[:1]),
         optax.adamw(config.learning_rate, weight_decay=config.weight_decay),

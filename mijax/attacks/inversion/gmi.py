@@ -91,8 +91,7 @@ def attack(
     labels = jnp.repeat(knowledge.labels, restarts)  # [V * R]
     anchor = _mean_feature(knowledge)
 
-    def objective(key: Array, z: Array) -> Array:
-        del key  # The objective is deterministic.
+    def objective(z: Array) -> Array:
         with jax.named_scope("generator"):
             x = prior.images(z)
         with jax.named_scope("target"):
@@ -115,7 +114,6 @@ def attack(
     start = jax.vmap(first)(keys_of(key, victims))
     start = start.reshape(victims * restarts, -1)
     found = search.descend(
-        jax.random.key(0),
         search.gradient_of(objective),
         project(start),
         optax.sgd(config.learning_rate / _AUTHORS_BATCH, config.momentum, True),
@@ -126,7 +124,7 @@ def attack(
     return core.choose(
         x.reshape(victims, restarts, *x.shape[1:]),
         found.loss.reshape(victims, restarts),
-        found.trace.reshape(-1, victims, restarts),
+        found.trace.reshape(victims, restarts, -1),
     )
 
 

@@ -101,7 +101,7 @@ def attack(
         found, decode, queries = _with_gradients(knowledge, config)
     images = config.finish(decode(found.best))
     return core.choose(
-        images[:, None], found.loss[:, None], found.trace[..., None], queries
+        images[:, None], found.loss[:, None], found.trace[:, None], queries
     )
 
 
@@ -110,8 +110,7 @@ def _with_gradients(knowledge: WhiteBox, config: Config) -> Any:
     encode = codec.encode if codec else unprocessed
     decode = codec.decode if codec else unprocessed
 
-    def objective(key: Array, code: Array) -> Array:
-        del key  # The objective is deterministic.
+    def objective(code: Array) -> Array:
         scores = jax.nn.softmax(target.predict(decode(code)).logits)
         return 1 - jnp.take_along_axis(scores, knowledge.labels[:, None], 1)[:, 0]
 
@@ -122,7 +121,6 @@ def _with_gradients(knowledge: WhiteBox, config: Config) -> Any:
 
     shape = knowledge.labels.shape[0], *target.shape
     found = search.descend(
-        jax.random.key(0),
         search.gradient_of(objective),
         encode(jnp.full(shape, config.start, jnp.float32)),
         optax.sgd(config.learning_rate),
@@ -150,7 +148,6 @@ def _with_scores(knowledge: Scores, config: Config) -> Any:
         return 1 - jnp.take_along_axis(scores, labels[:, None], 1)[:, 0], asked
 
     found = search.descend(
-        jax.random.key(0),
         search.central_differences(cost, config.difference),
         jnp.full((victims, math.prod(shape)), config.start, jnp.float32),
         optax.sgd(config.learning_rate),
@@ -158,6 +155,6 @@ def _with_scores(knowledge: Scores, config: Config) -> Any:
         project=lambda x: config.process(decode(jnp.clip(x, 0.0, 1.0))).reshape(
             x.shape
         ),
-        carried=knowledge,
+        aux=knowledge,
     )
-    return found, decode, found.carried.spent - knowledge.spent
+    return found, decode, found.aux.spent - knowledge.spent

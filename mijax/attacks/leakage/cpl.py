@@ -81,8 +81,7 @@ def attack(
     labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
     sought = jax.nn.one_hot(labels, target.num_classes)
 
-    def objective(key: Array, x: Array) -> Array:
-        del key  # The objective is deterministic.
+    def objective(x: Array) -> Array:
         distances, _ = gradient_distance.between(knowledge, x, labels, config.distance)
         logits = target.predict(x.reshape(-1, *target.shape)).logits
         confidences = jax.nn.softmax(logits).reshape(sought.shape)
@@ -90,7 +89,6 @@ def attack(
         return distances + config.label_weight * misses
 
     found = search.lbfgs(
-        jax.random.key(0),
         search.gradient_of(objective),
         x,
         steps=config.steps,

@@ -78,14 +78,12 @@ def attack(
 
     logits = jax.vmap(draw)(keys[:, 1])  # [V, R, B, K]
 
-    def objective(key: Array, guess: tuple[Array, Array]) -> Array:
-        del key  # The objective is deterministic.
+    def objective(guess: tuple[Array, Array]) -> Array:
         x, logits = guess
         soft = jax.nn.softmax(logits)
         return gradient_distance.between(knowledge, x, soft, config.distance)[0]
 
     found = search.lbfgs(
-        jax.random.key(0),
         search.gradient_of(objective),
         (x, logits),
         steps=config.steps,

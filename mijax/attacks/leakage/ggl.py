@@ -136,10 +136,10 @@ def attack(
         generations=config.steps,
     )
     x = prior.images(found.best.reshape(-1, size))
-    trace = jnp.concatenate([found.trace, found.loss[None]])
+    trace = jnp.concatenate([found.trace, found.loss[:, None]], 1)
     return core.choose(
         x.reshape(victims, restarts, batch, *target.shape),
         found.loss.reshape(victims, restarts),
-        trace.reshape(-1, victims, restarts),
+        trace.reshape(victims, restarts, -1),
         labels=jnp.repeat(labels[:, None], restarts, 1),
     )

@@ -102,8 +102,7 @@ def attack(
     found_labels = label_rules.labels_of(knowledge, config.label_rule)
     labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
 
-    def objective(key: Array, x: Array) -> Array:
-        del key  # The noise is in the optimizer.
+    def objective(x: Array) -> Array:
         distances, updates = gradient_distance.between(
             knowledge, x, labels, config.distance
         )
@@ -119,7 +118,6 @@ def attack(
     warm = min(50, config.steps // 4)
     rate = optax.warmup_cosine_decay_schedule(0.0, 1.0, warm, max(config.steps, 1))
     found = search.descend(
-        jax.random.key(0),
         search.gradient_of(objective),
         x,
         optax.chain(

@@ -12,7 +12,6 @@ References:
   arXiv:2001.02610.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -69,12 +68,10 @@ def attack(
     found_labels = label_rules.labels_of(knowledge, label_rules.idlg)
     labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
 
-    def objective(key: Array, x: Array) -> Array:
-        del key  # The objective is deterministic.
+    def objective(x: Array) -> Array:
         return gradient_distance.between(knowledge, x, labels, config.distance)[0]
 
     found = search.lbfgs(
-        jax.random.key(0),
         search.gradient_of(objective),
         x,
         steps=config.steps,

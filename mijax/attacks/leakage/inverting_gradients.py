@@ -20,7 +20,6 @@ References:
   learning? NeurIPS 2020. arXiv:2003.14053.
 """
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -80,15 +79,13 @@ def attack(
     found_labels = label_rules.labels_of(knowledge, config.label_rule)
     labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
 
-    def objective(key: Array, x: Array) -> Array:
-        del key  # The objective is deterministic.
+    def objective(x: Array) -> Array:
         distances, _ = gradient_distance.between(knowledge, x, labels, config.distance)
         return distances + config.tv_weight * jnp.mean(total_variation(x), 2)
 
     falls = {config.steps * eighths // 8: 0.1 for eighths in (3, 5, 7)}
     decay = optax.piecewise_constant_schedule(1.0, falls)
     found = search.descend(
-        jax.random.key(0),
         search.gradient_of(objective),
         x,
         optax.chain(

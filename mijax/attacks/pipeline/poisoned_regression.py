@@ -68,7 +68,6 @@ def gradient(key: Array, knowledge: PoisonedTraining, config: "Config") -> Rows:
     The key is consumed.
     """
     x, y = knowledge.x, knowledge.y
-    corner_key, descend_key = jax.random.split(key)
     low = jnp.min(x, 0, keepdims=True), jnp.min(y)
     high = jnp.max(x, 0, keepdims=True), jnp.max(y)
     width = jax.tree.map(lambda a, b: jnp.where(b > a, b - a, 1.0), low, high)
@@ -84,8 +83,7 @@ def gradient(key: Array, knowledge: PoisonedTraining, config: "Config") -> Rows:
     size = len(x) if knowledge.size is None else knowledge.size
     gram, moment = own.T @ own * (size / len(x)), own.T @ y * (size / len(x))
 
-    def distance(key: Array, rows: Any) -> Array:
-        del key  # The objective is deterministic.
+    def distance(rows: Any) -> Array:
         added, labels = restored(rows)
         added = _extended(added)
         total, moments = gram + added.T @ added, moment + added.T @ labels
@@ -94,9 +92,8 @@ def gradient(key: Array, knowledge: PoisonedTraining, config: "Config") -> Rows:
         return off @ gram @ off / size  # mean squared distance on the own rows
 
     found = search.descend(
-        descend_key,
         search.gradient_of(distance),
-        scaled(corner(corner_key, knowledge, config)),
+        scaled(corner(key, knowledge, config)),
         optax.adam(config.learning_rate),
         steps=config.steps,
         project=lambda rows: jax.tree.map(lambda r: jnp.clip(r, 0.0, 1.0), rows),

@@ -23,7 +23,7 @@ _HEIGHT, _WIDTH = 112, 96
 _ROWS, _COLUMNS = (-0.06, 1.10), (0.0, 1.0)
 
 # Expansion, channels, blocks, stride of each stage.
-_STAGES = (
+STAGES = (
     (2, 64, 5, 2),
     (4, 128, 1, 2),
     (2, 128, 6, 1),
@@ -108,7 +108,7 @@ class MobileFaceNet(nn.Module):
         x = Unit(64, (3, 3), 2, centered(3), name="conv1")(x, train)
         x = Unit(0, (3, 3), 1, centered(3), name="dw_conv1")(x, train)
         index = 0
-        for expansion, features, blocks, stride in _STAGES:
+        for expansion, features, blocks, stride in STAGES:
             for block in range(blocks):
                 x = Bottleneck(
                     expansion * x.shape[-1],
@@ -181,8 +181,8 @@ def embed(variables: dict, x: jax.Array) -> jax.Array:
         raise ValueError(
             f"x has shape {x.shape}; faces must be [B, H, W, 1] or [B, H, W, 3]."
         )
-    rows = _interpolation(x.shape[1], _HEIGHT, *_ROWS)
-    columns = _interpolation(x.shape[2], _WIDTH, *_COLUMNS)
+    rows = interpolation(x.shape[1], _HEIGHT, *_ROWS)
+    columns = interpolation(x.shape[2], _WIDTH, *_COLUMNS)
     x = jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns)
     x = jnp.broadcast_to(x, (*x.shape[:3], 3))
     embedding = MobileFaceNet().apply(variables, (255 * x - 127.5) / 128)
@@ -190,7 +190,7 @@ def embed(variables: dict, x: jax.Array) -> jax.Array:
     return embedding
 
 
-def _interpolation(size: int, new_size: int, low: float, high: float) -> np.ndarray:
+def interpolation(size: int, new_size: int, low: float, high: float) -> np.ndarray:
     """Returns weights `[new_size, size]` that resample [low, high] of an axis linearly.
 
     The ends are shares of the axis; positions beyond its first and last pixel centers

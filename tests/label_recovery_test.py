@@ -1,5 +1,7 @@
 """Labels read from updates: exact where each rule's assumptions hold."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +63,38 @@ def test_bias_corrected_uses_public_images_of_a_confident_model():
     public = jax.random.uniform(jax.random.key(9), (64, *SHAPE))
     informed = SharedUpdate(knowledge.target, knowledge.update, 16, public=public)
     np.testing.assert_array_equal(BIAS_CORRECTED(informed), labels)
+
+
+class Normalized(nn.Module):
+    """Its confidences depend on whether it normalizes by the batch."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = 40 * x.reshape(len(x), -1)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        return nn.Dense(10, bias_init=nn.initializers.normal(2.0))(nn.relu(x))
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_bias_corrected_normalizes_as_clients_do(size):
+    labels = jnp.asarray(drawn(size, victims=8), jnp.int32)
+    variables = Normalized().init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
+    target = Target.from_linen(Normalized(), variables, SHAPE)
+    x = jax.random.uniform(jax.random.key(1), (*labels.shape, *SHAPE))
+    public = jax.random.uniform(jax.random.key(9), (250, *SHAPE))
+    recipe = Recipe(train=True)
+    update = SHARE(jax.random.key(2), recipe, target, x, labels).change
+    knowledge = SharedUpdate(target, update, size, recipe, public=public)
+    running = dataclasses.replace(knowledge, recipe=Recipe())
+    counts, wrong = (
+        jax.nn.one_hot(BIAS_CORRECTED(known), 10).sum(1)
+        for known in (knowledge, running)
+    )
+    expected = jax.nn.one_hot(labels, 10).sum(1)
+    found, missed = (
+        np.minimum(c, expected).sum() / labels.size for c in (counts, wrong)
+    )
+    assert found >= 0.98 > missed
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -110,6 +110,7 @@ def bias_corrected(knowledge: SharedUpdate) -> Array:
     Exact, also for labels that repeat, where the mean confidence of the batch in each
     class is known to less than half an example: for untrained networks, and for others
     where `public` images are like the batch. Without public images, noise stands in.
+    Where clients normalize by their batches, public images are normalized likewise.
     A layer without bias must tell its features, whose mean sum is measured likewise.
 
     Departure: breaching's rule estimates an example's impact by the sum of the negative
@@ -145,6 +146,12 @@ def last_layer(knowledge: SharedUpdate) -> LastLayer:
     return LastLayer(leaves[layer.weight], bias)
 
 
+def step_size(knowledge: SharedUpdate) -> int:
+    """Returns how many examples a client takes at once."""
+    recipe = knowledge.recipe
+    return (recipe.local_steps and recipe.local_batch) or knowledge.batch_size
+
+
 def _evidence(knowledge: SharedUpdate) -> Array:
     """The bias's gradient, or what stands in for it, `[V, K]`."""
     layer = last_layer(knowledge)
@@ -154,21 +161,30 @@ def _evidence(knowledge: SharedUpdate) -> Array:
 def _mean_response(knowledge: SharedUpdate) -> tuple[Array, Array]:
     """What the model makes of public images, or of noise, on average.
 
+    Where clients normalize by their batches, so are these: as many at a time.
+
     Returns:
       Its confidence in each class, `[K]`, and the sum of its features; 1 where it does
       not tell those.
     """
+    target, recipe = knowledge.target, knowledge.recipe
     images = knowledge.public
     if images is None:
-        shape = _PROBES, *knowledge.target.shape
-        images = jax.random.uniform(jax.random.key(0), shape)
+        images = jax.random.uniform(jax.random.key(0), (_PROBES, *target.shape))
+    number = images.shape[0]
+    size = min(step_size(knowledge), number) if recipe.train else 1
+    groups = images[jnp.arange(-(-number // size) * size) % number]
 
-    def respond(image: Array) -> tuple[Array, Array]:
-        logits, features = knowledge.target.predict(image[None])
-        weight = jnp.ones(()) if features is None else jnp.sum(features)
-        return jax.nn.softmax(logits[0]), weight
+    def respond(group: Array) -> tuple[Array, Array]:
+        (logits, features), _ = target.observe(group, recipe.train)
+        weight = jnp.ones(()) if features is None else jnp.sum(features) / size
+        return jnp.mean(jax.nn.softmax(logits), 0), weight
 
-    responses = lax.map(respond, images, batch_size=_PROBES)
+    responses = lax.map(
+        respond,
+        groups.reshape(-1, size, *target.shape),
+        batch_size=max(1, _PROBES // size),
+    )
     confidence, weight = jax.tree.map(lambda leaf: jnp.mean(leaf, 0), responses)
     return confidence, weight
 

@@ -12,13 +12,14 @@ series := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2]
 demo_ready := $(VENV)/demo-$(series)
 test_ready := $(VENV)/test-$(series)
 
-.PHONY: help demo test slurm lint setup methods lock clean
+.PHONY: help demo test quick slurm lint setup methods lock clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
 help:
 	@echo "make demo     recover faces from a classifier; FLAGS='--seed=1' to change it"
 	@echo "make test     formatting, types and all tests; JOBS=4 for more processes"
+	@echo "make quick    the tests that start no process: the inner loop"
 	@echo "make slurm    the tests on a Slurm of one node: root, after .ci/slurm installed it"
 	@echo "make lint     formatting and types alone"
 	@echo "make setup    the environment alone, in $(VENV)"
@@ -31,6 +32,9 @@ demo: $(demo_ready)
 
 test: lint
 	$(python) -m pytest --numprocesses=$(JOBS) $(FLAGS)
+
+quick: $(test_ready)
+	$(python) -m pytest --numprocesses=$(JOBS) -m "not process and not slow and not slurm" $(FLAGS)
 
 slurm: $(test_ready)
 	$(python) -m pytest -m slurm tests/slurm_test.py $(FLAGS)

@@ -165,6 +165,7 @@ def test_a_page_holds_every_line(tmp_path, monkeypatch):
     assert "does not beat the majority" in page.caveats[1]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_paper_is_redrawn_and_not_twice(tmp_path):
     flags = "--dataset=purchases", "--num_seeds=1"

@@ -267,6 +267,7 @@ def test_candidates_stay_within_the_schema(people):
         encoder.candidates("age")
 
 
+@pytest.mark.process
 def test_runs_as_a_user_runs_it(people, tmp_path):
     path, _ = people
     (tmp_path / "mine.py").write_text(

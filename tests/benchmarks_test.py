@@ -44,6 +44,7 @@ def test_what_is_not_there_or_fails_is_said(tmp_path, monkeypatch):
         peers.required("no_such_peer", "pip install it")
 
 
+@pytest.mark.process
 def test_gradient_leakage_times_every_batch_that_is_asked_for():
     code = """
 import sys, unittest.mock

@@ -149,6 +149,7 @@ def kill_at_random(folder, kills, rng):
         assert checkpoint.latest(folder)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_killed_training_resumes_to_the_same_bits(optimized, tmp_path, kills):
     kill_at_random(tmp_path / "killed", kills, random.Random(kills))

@@ -94,6 +94,7 @@ def test_leakage_is_averaged_over_seeds_with_students_interval(workdir):
     assert single[0]["leakage_low"] is None and single[0]["utility"] is None
 
 
+@pytest.mark.process
 def test_the_command_writes_both_tables_and_the_figure(workdir):
     (workdir / "none0" / "result.json").write_text('{"flags": ')
     command = [sys.executable, "-m", "launch.collect", f"--workdir={workdir}"]

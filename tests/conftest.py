@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 # Tests run most programs once, so they compile them quickly; child processes too.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -15,6 +16,30 @@ import tiny
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 _BESIDE = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+_may_start_processes = True
+
+
+def _refuse(event, arguments):
+    if _may_start_processes or event != "subprocess.Popen":
+        return
+    if pathlib.Path(os.fsdecode(arguments[0])).name.startswith("python"):
+        raise RuntimeError("a test that starts Python needs @pytest.mark.process")
+
+
+sys.addaudithook(_refuse)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Holds the inner loop, `make quick`, to tests that start no Python."""
+    global _may_start_processes
+    _may_start_processes = item.get_closest_marker("process") is not None
+    try:
+        return (yield)
+    finally:
+        _may_start_processes = True
 
 
 @pytest.fixture

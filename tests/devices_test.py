@@ -46,6 +46,7 @@ def same_picks(candidates, x):
     return distances.argmin(1)
 
 
+@pytest.mark.process
 def test_eight_devices_find_what_one_does(on_one, tmp_path):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",

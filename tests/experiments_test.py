@@ -81,6 +81,7 @@ def finished(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.process
 def test_gmi_leaves_its_results(finished):
     result = json.loads((finished / "result.json").read_text())
     assert result["experiment"] == "gmi"
@@ -93,11 +94,13 @@ def test_gmi_leaves_its_results(finished):
     assert (finished / "figures" / "recovered.png").is_file()
 
 
+@pytest.mark.process
 def test_gmi_records_the_flags_that_were_given(finished):
     flags = json.loads((finished / "result.json").read_text())["flags"]
     assert flags["gmi.steps"] == 4 and flags["gmi.learning_rate"] is None
 
 
+@pytest.mark.process
 def test_gmi_does_nothing_twice(finished):
     before = digest(finished)
     code, output = run(GMI, finished)
@@ -106,6 +109,7 @@ def test_gmi_does_nothing_twice(finished):
     assert digest(finished) == before
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
@@ -143,11 +147,13 @@ def killed_and_resumed(arguments, workdir, kills, longest):
     return digest(workdir)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_gmi_killed_ten_times_ends_in_the_same_bits(finished, tmp_path):
     assert killed_and_resumed(GMI, tmp_path, 10, 60) == digest(finished)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_prior_killed_ten_times_ends_in_the_same_bits(tmp_path):
     code, output = run(PRIOR, tmp_path / "whole")

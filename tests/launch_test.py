@@ -88,6 +88,7 @@ def test_sweeps_that_do_not_fit_are_refused():
             mix(grid.each("seed", [0]), grid.each("seed", [1]))
 
 
+@pytest.mark.process
 def test_a_run_is_its_flags_however_they_are_spelled():
     same = [{"seed": 1, "rate": 0.5}, {"rate": "5e-1", "seed": "1"}]
     names = {plan.checked(TINY, [element]).runs[0].name for element in same}
@@ -97,6 +98,7 @@ def test_a_run_is_its_flags_however_they_are_spelled():
     assert Run("other", ("--seed=1",)).name not in names
 
 
+@pytest.mark.process
 def test_flags_reach_the_experiment_as_typed():
     element = {"losses": ["a", "b"], "seed": 3, "defense": None}
     (run,) = plan.checked(TINY, [element]).runs
@@ -104,6 +106,7 @@ def test_flags_reach_the_experiment_as_typed():
     assert plan.checked(TINY, [{}]).runs[0].words == ()
 
 
+@pytest.mark.process
 def test_a_pack_differs_in_seeds_and_floats_alone():
     elements = grid.product(
         grid.each("defense", ["none", "noise"]),
@@ -122,6 +125,7 @@ def test_a_pack_differs_in_seeds_and_floats_alone():
 # Sweeps on this machine --------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_a_sweep_skips_what_is_done_and_keeps_what_failed(sweep, tmp_path):
     flags = sweep(
         'concatenation(each("seed", [0, 1]),'
@@ -166,6 +170,7 @@ def disturbed(flags, words, kills, longest):
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("number", "kills", "longest"),
     [
@@ -186,6 +191,7 @@ def test_launchers_killed_at_random_compute_all_once(
     assert metrics(tmp_path / "runs") == metrics(whole)
 
 
+@pytest.mark.process
 def test_what_was_killed_resumes_from_its_checkpoint(sweep, tmp_path):
     flags = sweep('[{"steps": 8, "pause": 0.15}]')
     folder = tmp_path / "runs"
@@ -209,6 +215,7 @@ def wait_for(condition, patience=60):
         time.sleep(0.05)
 
 
+@pytest.mark.process
 def test_a_second_launcher_leaves_and_cancel_stops_the_first(sweep, tmp_path):
     flags = sweep('product(each("seed", [0, 1]), each("pause", [20.0]))')
     folder = tmp_path / "runs"
@@ -229,6 +236,7 @@ def test_a_second_launcher_leaves_and_cancel_stops_the_first(sweep, tmp_path):
     assert "stopped 0 runs" in call("cancel", f"--workdir={folder}").stdout
 
 
+@pytest.mark.process
 def test_a_dry_run_tells_the_runs_and_the_cost_and_does_nothing(sweep, tmp_path):
     flags = sweep('product(each("seed", [0, 1, 2]), each("defense", ["none"]))')
     words = ("--dry_run", "--pack=2", "--timeout_min=30", "--gpus_per_node=4")
@@ -239,6 +247,7 @@ def test_a_dry_run_tells_the_runs_and_the_cost_and_does_nothing(sweep, tmp_path)
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.process
 def test_a_damaged_result_is_made_again(sweep, tmp_path):
     flags = sweep('[{"seed": 1}]')
     assert call("sweep", *flags).returncode == 0
@@ -253,6 +262,7 @@ def test_a_damaged_result_is_made_again(sweep, tmp_path):
 # Mistakes ----------------------------------------------------------------------------
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("experiment", "body", "message"),
     [
@@ -279,6 +289,7 @@ def test_a_mistake_in_a_sweep_is_one_line(sweep, tmp_path, experiment, body, mes
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.process
 def test_other_mistakes_are_one_line(sweep, tmp_path):
     flags = sweep("[{}]")
     for words, message in (
@@ -295,6 +306,7 @@ def test_other_mistakes_are_one_line(sweep, tmp_path):
     assert "has no function `sweep`" in call("sweep", *flags).stderr
 
 
+@pytest.mark.process
 def test_an_absent_or_silent_slurm_is_said_in_one_line(sweep, tmp_path, monkeypatch):
     flags = sweep("[{}]")
     ended = call("sweep", *flags, "--executor=slurm", env={"PATH": str(tmp_path)})
@@ -317,6 +329,7 @@ def test_an_absent_or_silent_slurm_is_said_in_one_line(sweep, tmp_path, monkeypa
 # One run's folder --------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_a_lock_is_one_process_at_a_time_and_ends_with_it(tmp_path):
     path = tmp_path / "lock"
     hold = (
@@ -337,6 +350,7 @@ def test_a_lock_is_one_process_at_a_time_and_ends_with_it(tmp_path):
         assert lock is not None
 
 
+@pytest.mark.process
 def test_a_job_does_not_do_what_is_done_or_being_done(tmp_path, capsys):
     done, busy = Run(TINY, ("--seed=1",)), Run(TINY, ("--seed=2",))
     for run in (done, busy):

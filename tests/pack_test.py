@@ -95,6 +95,7 @@ def sweep(tmp_path_factory):
     return folder, pack_of
 
 
+@pytest.mark.process
 def test_a_pack_recovers_what_single_runs_do(sweep):
     folder, pack_of = sweep
     for run in pack_of[:2]:
@@ -111,6 +112,7 @@ def test_a_pack_recovers_what_single_runs_do(sweep):
     assert np.abs(recovered(folder / pack_of[0].name)[1] - loss).min() > 1e-3
 
 
+@pytest.mark.process
 def test_each_run_of_a_pack_has_a_log_and_a_fate_of_its_own(sweep):
     folder, pack_of = sweep
     states = [runs.state(folder / run.name) for run in pack_of]

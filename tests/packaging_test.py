@@ -33,6 +33,7 @@ def wheel(tmp_path_factory):
         return {name: archive.read(name) for name in archive.namelist()}
 
 
+@pytest.mark.process
 def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel):
     files = {
         str(path.relative_to(ROOT))
@@ -43,6 +44,7 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel):
     assert {name for name in wheel if ".dist-info/" not in name} == files
 
 
+@pytest.mark.process
 def test_the_wheel_says_its_license_and_extras(wheel):
     (license_name,) = (name for name in wheel if name.endswith("licenses/LICENSE"))
     assert b"Apache License" in wheel[license_name]

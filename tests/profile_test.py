@@ -63,6 +63,7 @@ def test_each_attack_of_the_table_is_profiled_whole(name):
         assert found.trace.shape[::2] == (2, 6)
 
 
+@pytest.mark.process
 def test_the_command_leaves_table_roofline_trace_and_hlo(tmp_path):
     command = [sys.executable, "-m", "experiments.profile", "--attack=mi_face"]
     command += ["--victims=2", "--steps=3", "--repeats=2", "--trace", "--hlo"]

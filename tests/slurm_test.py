@@ -12,7 +12,7 @@ import pytest
 
 from launch import runs
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.process]
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = "tests.tiny_experiment"
 

@@ -47,6 +47,7 @@ def on_devices():
     same(jax.jit(spread)(KEY, shared(5), CONFIG), whole)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_devices_change_no_result(devices):
     environment = {

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "knowledge": {"core", "federation"},
     "search": {"core"},
     "training": {"core"},
+    "fine_tuning": {"core", "training"},
     "models": {"core"},
     "priors": {"core", "models", "training"},
     "batching": {"core"},

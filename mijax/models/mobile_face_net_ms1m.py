@@ -23,8 +23,8 @@ from mijax.models.layers import batch_norm, centered
 from mijax.models.mobile_face_net import STAGES, interpolation
 
 SIDE = 112
-_MEAN = np.float32([0.485, 0.456, 0.406]).reshape(1, 1, 1, 3)
-_DEVIATION = np.float32([0.229, 0.224, 0.225]).reshape(1, 1, 1, 3)
+_MEAN = np.array([[[[0.485, 0.456, 0.406]]]], np.float32)
+_DEVIATION = np.array([[[[0.229, 0.224, 0.225]]]], np.float32)
 
 # Where the network's frame lies on a centre crop of LFW-a, as shares of its height and
 # width. ArcFace's template is that of `mobile_face_net`, 8 columns wider on each side

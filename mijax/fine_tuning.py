@@ -1,0 +1,156 @@
+"""Targets made of a public network: its layers frozen, and a new linear head.
+
+The head sees embeddings of unit length, so its training needs each image's embedding
+once and takes seconds: `embeddings`, then `fine_tune` as often as there are label sets.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax import Array, lax
+
+from mijax import training
+from mijax.core import Network, Prediction, Target
+
+Embed = Callable[[Any, Array], Array]
+
+
+class Head(nn.Module):
+    """Logits of embeddings that are normalized and scaled.
+
+    Attributes:
+      classes: K.
+      scale: the length that embeddings get; without it, logits are too close together
+        to become confidences.
+    """
+
+    classes: int
+    scale: float = 16.0
+
+    @nn.compact
+    def __call__(self, embeddings: Array, train: bool = False) -> Prediction:
+        """Returns the prediction of embeddings `[B, F]`."""
+        del train
+        norms = jnp.linalg.norm(embeddings, axis=1, keepdims=True)
+        features = self.scale * embeddings / jnp.maximum(norms, 1e-6)
+        return Prediction(nn.Dense(self.classes)(features), features)
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuned(Network):
+    """A frozen embedding network and the head that was trained on it.
+
+    Attributes:
+      embed: `(variables, images [B, *shape]) -> embeddings [B, F]`.
+      head: what was trained.
+    """
+
+    embed: Embed
+    head: Head
+
+    def __call__(self, params: Any, x: Array) -> Prediction:
+        """Returns the prediction of images `[B, *shape]`."""
+        prediction = self.head.apply(params["head"], self.embed(params["frozen"], x))
+        assert isinstance(prediction, Prediction)
+        return prediction
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """Parts the head from what is frozen."""
+        return params["head"], params["frozen"]
+
+    def join(self, trained: Any, rest: Any) -> Any:
+        """Undoes `split`."""
+        return {"head": trained, "frozen": rest}
+
+
+def embeddings(
+    embed: Embed, frozen: Any, images: np.ndarray | Array, batch_size: int = 64
+) -> Array:
+    """Embeds any number of images, a batch at a time.
+
+    Args:
+      embed: `(frozen, images [B, *shape]) -> [B, F]`, the public network.
+      frozen: its variables.
+      images: `[N, *shape]`.
+      batch_size: at a time; changes no result.
+
+    Returns:
+      `[N, F]`.
+    """
+
+    def one(x: Array) -> Array:
+        return embed(frozen, x[None])[0]
+
+    return jax.jit(lambda x: lax.map(one, x, batch_size=batch_size))(
+        jnp.asarray(images)
+    )
+
+
+def fine_tune(
+    key: Array,
+    embed: Embed,
+    frozen: Any,
+    embedded: Array,
+    labels: np.ndarray | Array,
+    *,
+    classes: int,
+    shape: tuple[int, ...],
+    steps: int = 300,
+    batch_size: int = 256,
+    learning_rate: float = 0.01,
+    scale: float = 16.0,
+) -> Target:
+    """Trains a linear head with Adam on embeddings that were made once.
+
+    Args:
+      key: for initial weights and the order of the examples; it is consumed.
+      embed: as for `embeddings`.
+      frozen: as for `embeddings`; it becomes part of the target.
+      embedded: what `embeddings` returned of the training images, `[N, F]`.
+      labels: their classes, `[N]`.
+      classes: K.
+      shape: of one image.
+      steps: of Adam.
+      batch_size: examples a step; all of them where there are fewer.
+      learning_rate: of Adam.
+      scale: see `Head`.
+
+    Returns:
+      The target, whose features are the scaled embeddings.
+
+    Raises:
+      ValueError: if labels are not `[N]`, or not all in [0, classes).
+    """
+    labels = jnp.asarray(labels, jnp.int32)
+    if labels.shape != embedded.shape[:1]:
+        raise ValueError(
+            f"There are {labels.shape} labels for {embedded.shape[0]} embeddings: "
+            "give one for each."
+        )
+    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(
+            f"labels run from {labels.min()} to {labels.max()}: they must be in "
+            f"[0, {classes})."
+        )
+    head, optimizer = Head(classes, scale), optax.adam(learning_rate)
+    init_key, fit_key = jax.random.split(key)
+    learner = training.learner(init_key, head, embedded.shape[1:], optimizer)
+    step = training.supervised(head, optimizer)
+
+    @jax.jit
+    def fit(learner: training.Learner, data: tuple[Array, Array]) -> training.Learner:
+        size = min(batch_size, data[1].shape[0])
+        return training.fit(fit_key, learner, step, data, batch_size=size, steps=steps)[
+            0
+        ]
+
+    trained = fit(learner, (embedded, labels)).variables
+    return Target.from_function(
+        FineTuned(embed, head), {"head": trained, "frozen": frozen}, shape
+    )

@@ -17,13 +17,8 @@ from jax import Array
 
 from benchmarks import networks, timing
 from experiments.harness import flags as common
-from mijax.models.convolution import (
-    Conv,
-    ConvTranspose,
-    Padding,
-    convolve,
-    convolve_transpose,
-)
+from mijax.models.convolution import Padding, convolve, convolve_transpose
+from mijax.models.layers import Conv, ConvTranspose
 
 OPERATIONS = ("forward", "data_gradient", "weight_gradient")
 

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from mijax.models import convolution
+from mijax.models.convolution import cpu, winograd
 
 # size, channels in, kernel, channels out, stride, padding
 GEOMETRIES = [
@@ -97,11 +98,11 @@ def test_tiles_round_as_plain(monkeypatch):
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.normal(keys[0], (4, 8, 8, 64))
     kernel = jax.random.normal(keys[1], (3, 3, 64, 64)) / 24
-    geometry = convolution._geometry((8, 8), (3, 3), 1, "SAME")
-    assert convolution._suits_tiles(geometry, x, kernel)
-    tiles = convolution._by_tiles(geometry, x, kernel)
-    monkeypatch.setattr(convolution, "_TILED", 2**20)  # a few images at a time
-    close(convolution._by_tiles(geometry, x, kernel), tiles, 1e-6)
+    geometry = convolution.geometry_of((8, 8), (3, 3), 1, "SAME")
+    assert winograd.suits(geometry, x, kernel)
+    tiles = winograd.convolve(geometry, x, kernel)
+    monkeypatch.setattr(winograd, "_TILED", 2**20)  # a few images at a time
+    close(winograd.convolve(geometry, x, kernel), tiles, 1e-6)
     exact, operands = np.zeros(tiles.shape), np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     for i in range(3):
         for j in range(3):
@@ -117,10 +118,10 @@ def test_tiles_round_as_plain(monkeypatch):
 def test_weight_gradient_of_a_few_images_at_a_time(monkeypatch):
     x, y = jnp.ones((6, 8, 8, 2)), jax.random.normal(jax.random.key(0), (6, 8, 8, 3))
     x = x * jax.random.normal(jax.random.key(1), x.shape)
-    geometry = convolution._geometry((8, 8), (3, 3), 1, "SAME")
-    whole = convolution._weight_gradient_cpu(geometry, x, y)
-    monkeypatch.setattr(convolution, "_GATHERED", 3 * 9 * x[0].nbytes)
-    close(convolution._weight_gradient_cpu(geometry, x, y), whole)
+    geometry = convolution.geometry_of((8, 8), (3, 3), 1, "SAME")
+    whole = cpu.weight_gradient(geometry, x, y)
+    monkeypatch.setattr(cpu, "_GATHERED", 3 * 9 * x[0].nbytes)
+    close(cpu.weight_gradient(geometry, x, y), whole)
 
 
 @pytest.mark.parametrize(("stride", "k"), [(1, 3), (2, 5), (2, 4), (2, 3), (3, 5)])
@@ -181,15 +182,15 @@ def test_refuses_what_does_not_fit():
     ],
 )
 def test_many_kernels_are_as_one_after_another(size, kernel, stride, padding):
-    geometry = convolution._geometry(size, kernel, stride, padding)
+    geometry = convolution.geometry_of(size, kernel, stride, padding)
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (3, 2, *size, 3))
     w = jax.random.normal(keys[1], (3, *kernel, 3, 4))
     y = jax.random.normal(keys[2], (3, 2, *geometry.output, 4))
     for operation, a, b in [
-        (convolution._forward, x, w),
-        (convolution._data_gradient, y, w),
-        (convolution._weight_gradient, x, y),
+        (convolution.forward, x, w),
+        (convolution.data_gradient, y, w),
+        (convolution.weight_gradient, x, y),
     ]:
         one = jax.jit(functools.partial(operation, geometry))
         pairs = jnp.stack([jnp.stack([one(m, n) for n in b]) for m in a])  # [3, 3, ...]

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mijax.models import Prediction, weights
-from mijax.models.convolution import Conv
-from mijax.models.layers import batch_norm, centered
+from mijax.models.layers import Conv, batch_norm, centered
 
 
 class OptionABlock(nn.Module):

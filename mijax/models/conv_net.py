@@ -9,8 +9,7 @@ import flax.linen as nn
 import jax
 
 from mijax.models import Prediction
-from mijax.models.convolution import Conv
-from mijax.models.layers import batch_norm, max_pool
+from mijax.models.layers import Conv, batch_norm, max_pool
 
 _WIDTHS = (1, 2, 2, 4, 4, 4, 4, 4)  # in units of the first
 _POOLED = (5, 7)  # 3x3 maxima follow these

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from mijax.models.convolution import Conv, ConvTranspose
+from mijax.models.layers import Conv, ConvTranspose
 
 _START = 4  # the smallest map, in pixels
 

@@ -13,8 +13,7 @@ import flax.linen as nn
 import jax
 
 from mijax.models import Prediction
-from mijax.models.convolution import Conv
-from mijax.models.layers import PReLU, batch_norm, centered
+from mijax.models.layers import Conv, PReLU, batch_norm, centered
 
 
 class ImprovedResidual(nn.Module):

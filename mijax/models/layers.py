@@ -5,6 +5,14 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
+
+from mijax.models.convolution import (
+    Padding,
+    convolve,
+    convolve_transpose,
+    depthwise,
+)
 
 
 class PReLU(nn.Module):
@@ -69,3 +77,74 @@ def max_pool(x: jax.Array, side: int = 2) -> jax.Array:
     return functools.reduce(
         jnp.maximum, [rows[:, :, j:width:side] for j in range(side)]
     )
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+class Conv(nn.Module):
+    """A convolution `[B, H, W, C] -> [B, H', W', features]`."""
+
+    features: int
+    kernel_size: int | tuple[int, int] = 3
+    stride: int = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Applies the convolution."""
+        shape = (*_pair(self.kernel_size), x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        y = convolve(x, kernel, self.stride, self.padding)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            y = y + bias[None, None, None]
+        return y
+
+
+class ConvTranspose(nn.Module):
+    """A transposed convolution `[B, H, W, C] -> [B, sH, sW, features]`."""
+
+    features: int
+    kernel_size: int | tuple[int, int] = 5
+    stride: int = 2
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal(
+        in_axis=-1, out_axis=-2
+    )
+
+    @nn.compact
+    def __call__(self, y: Array) -> Array:
+        """Applies the transposed convolution."""
+        shape = (*_pair(self.kernel_size), self.features, y.shape[-1])
+        kernel = self.param("kernel", self.kernel_init, shape)
+        x = convolve_transpose(y, kernel, self.stride, self.padding)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            x = x + bias[None, None, None]
+        return x
+
+
+class DepthwiseConv(nn.Module):
+    """A convolution of each channel by itself `[B, H, W, C] -> [B, H', W', C]`."""
+
+    kernel_size: int | tuple[int, int] = 3
+    stride: int = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Applies the convolution."""
+        shape = (*_pair(self.kernel_size), 1, x.shape[-1])
+        kernel = self.param("kernel", self.kernel_init, shape)
+        y = depthwise(x, kernel, self.stride, self.padding)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+            y = y + bias[None, None, None]
+        return y

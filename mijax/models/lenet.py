@@ -16,8 +16,7 @@ import flax.linen as nn
 import jax
 
 from mijax.models import Prediction, weights
-from mijax.models.convolution import Conv
-from mijax.models.layers import batch_norm, max_pool
+from mijax.models.layers import Conv, batch_norm, max_pool
 
 
 class LeNet(nn.Module):

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mijax.models import weights
-from mijax.models.convolution import Conv, DepthwiseConv
-from mijax.models.layers import PReLU, batch_norm, centered
+from mijax.models.layers import Conv, DepthwiseConv, PReLU, batch_norm, centered
 
 _HEIGHT, _WIDTH = 112, 96
 

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mijax.models import Prediction
-from mijax.models.convolution import Conv
-from mijax.models.layers import batch_norm, centered
+from mijax.models.layers import Conv, batch_norm, centered
 
 
 class BasicBlock(nn.Module):

@@ -12,8 +12,7 @@ import flax.linen as nn
 import jax
 
 from mijax.models import Prediction
-from mijax.models.convolution import Conv
-from mijax.models.layers import centered
+from mijax.models.layers import Conv, centered
 
 
 class StridedConvNet(nn.Module):

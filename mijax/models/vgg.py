@@ -9,8 +9,7 @@ import flax.linen as nn
 import jax
 
 from mijax.models import Prediction
-from mijax.models.convolution import Conv
-from mijax.models.layers import batch_norm, max_pool
+from mijax.models.layers import Conv, batch_norm, max_pool
 
 _DEPTHS = (2, 2, 3, 3, 3)
 _MULTIPLES = (1, 2, 4, 8, 8)

@@ -5,6 +5,7 @@ Letters: B batch, V victims, R restarts, K classes, F features; images are
 """
 
 from mijax.core.auxiliary import Glimpse, Paths, Prior
+from mijax.core.defense import Defense, Objective, chain
 from mijax.core.networks import AffineFirst, Network, Prediction
 from mijax.core.pytrees import hyper_parameters, in_chunks, known, pytree, static
 from mijax.core.results import Inference, Reconstruction, choose, infer
@@ -12,14 +13,17 @@ from mijax.core.target import Target, split_columns
 
 __all__ = [
     "AffineFirst",
+    "Defense",
     "Glimpse",
     "Inference",
     "Network",
+    "Objective",
     "Paths",
     "Prediction",
     "Prior",
     "Reconstruction",
     "Target",
+    "chain",
     "choose",
     "hyper_parameters",
     "in_chunks",

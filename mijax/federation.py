@@ -2,24 +2,22 @@
 
 `client_update` is written once. The victim computes what is shared with it, and an
 adversary who searches for the batch matches the same function: at the true batch the
-two agree to the bit.
+two agree.
 
 Letters: V clients, B examples of each; images `[V, B, H, W, C]`, labels `[V, B]`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array, lax
 
-from mijax.core import Prediction, Target, hyper_parameters, known, static
+from mijax.core import Defense, Prediction, Target, hyper_parameters, known, static
 from mijax.training import cross_entropy
-
-ExampleGradient = Callable[[Any], Any]
 
 
 @hyper_parameters
@@ -107,22 +105,52 @@ def client_update(
     target: Target,
     x: Array,
     labels: Array,
-    example_gradient: ExampleGradient | None = None,
+    defense: Defense = Defense(),
+    key: Array | None = None,
 ) -> Update:
-    """Computes what one client shares of its batch.
+    """Computes what one client shares of its batch, defended.
+
+    A defense's `feature` and `output` act elsewhere, and are left alone.
 
     Args:
       recipe: how clients train.
       target: the model that the server sent.
       x: `[B, *shape]`.
       labels: classes `[B]` or distributions over them `[B, K]`.
-      example_gradient: a defense's `Defense.example_gradient`: what becomes of the
-        gradients of single examples, leaves `[B, ...]`, before their mean.
+      defense: of the loss, of single examples' gradients, and of what is shared.
+      key: of the randomness of `defense.update`; the key is consumed. None where the
+        defense is not random, or draws from its own seed alone.
 
     Raises:
       ValueError: if `local_batch` does not divide B, if the recipe asks for a training
-        mode that the target has not, or if it lets examples past `example_gradient`.
+        mode that the target lacks, or if it lets examples bypass a defense of their
+        gradients.
     """
+    if defense.objective is not None:
+        recipe = dataclasses.replace(recipe, loss=defense.objective(recipe.loss))
+    change, statistics = _computed(recipe, target, x, labels, defense.example_gradient)
+    if defense.update is not None:
+        extra = {} if key is None else {"key": key}
+        change, _ = defense.update.update(
+            change,
+            defense.update.init(target.trained),
+            target.trained,
+            target=target,
+            x=x,
+            labels=labels,
+            **extra,
+        )
+    return Update(change, statistics)
+
+
+def _computed(
+    recipe: Recipe,
+    target: Target,
+    x: Array,
+    labels: Array,
+    example_gradient: Callable[[Any], Any] | None,
+) -> Update:
+    """Computes the gradient, or the change of weights, before it is shared."""
     if example_gradient is not None:
         _refuse_ways_past(recipe)
     if recipe.local_steps == 0:
@@ -161,7 +189,7 @@ def _gradient(
     target: Target,
     x: Array,
     labels: Array,
-    example_gradient: ExampleGradient | None,
+    example_gradient: Callable[[Any], Any] | None,
 ) -> Update:
     def mean_loss(weights: Any, x: Array, labels: Array) -> tuple[Array, Any]:
         prediction, statistics = target.with_trained(weights).observe(x, recipe.train)
@@ -204,20 +232,17 @@ def share(
     target: Target,
     x: Array,
     labels: Array,
-    example_gradient: ExampleGradient | None = None,
-    update: optax.GradientTransformation | None = None,
+    defense: Defense = Defense(),
 ) -> Update:
     """Computes what V clients share, each defended on its own.
 
     Args:
-      key: of the defense's randomness: split over the clients and passed to `update`
-        as the extra argument `key`; the key is consumed.
+      key: of the defense's randomness, split over the clients; the key is consumed.
       recipe: how clients train.
       target: the model that the server sent.
       x: `[V, B, *shape]`.
       labels: `[V, B]`.
-      example_gradient: `Defense.example_gradient`.
-      update: `Defense.update`, of one client's gradient or change.
+      defense: as in `client_update`.
 
     Returns:
       Leaves `[V, ...]`; `statistics` is None unless the recipe shares them.
@@ -234,11 +259,7 @@ def share(
             )
 
     def one(key: Array, x: Array, labels: Array) -> Update:
-        change, statistics = client_update(recipe, target, x, labels, example_gradient)
-        if update is not None:
-            defended = optax.with_extra_args_support(update)
-            state = defended.init(target.trained)
-            change, _ = defended.update(change, state, target.trained, key=key)
+        change, statistics = client_update(recipe, target, x, labels, defense, key)
         return Update(change, statistics if recipe.share_statistics else None)
 
     return jax.vmap(one)(jax.random.split(key, x.shape[0]), x, labels)
@@ -278,8 +299,7 @@ def round_of(
     target: Target,
     x: Array,
     labels: Array,
-    example_gradient: ExampleGradient | None = None,
-    update: optax.GradientTransformation | None = None,
+    defense: Defense = Defense(),
     server_rate: float | Array | None = None,
 ) -> tuple[Target, Update]:
     """Runs a round: the clients share, the server takes the mean.
@@ -289,5 +309,5 @@ def round_of(
     Returns:
       The next model, and what was shared, leaves `[V, ...]`.
     """
-    shared = share(key, recipe, target, x, labels, example_gradient, update)
+    shared = share(key, recipe, target, x, labels, defense)
     return aggregate(recipe, target, shared.change, server_rate), shared

@@ -9,14 +9,15 @@ import pytest
 from scipy import stats
 from sklearn.tree import DecisionTreeClassifier
 
-from mijax.defenses.feature_priority import feature_priority
-from mijax.defenses.functional_mechanism import functional_mechanism, perturbed
-from mijax.defenses.histogram import private_histogram, sample
-from mijax.defenses.mid_linear import information, mid_linear, releases
-from mijax.defenses.mid_tree import information as told
-from mijax.defenses.mid_tree import mid_tree
-from mijax.defenses.objective_perturbation import objective_perturbation
-from mijax.defenses.public_range import PublicRange
+from mijax.defenses.output_noise import output_noise
+from mijax.defenses.trainers.feature_priority import feature_priority
+from mijax.defenses.trainers.functional_mechanism import functional_mechanism, perturbed
+from mijax.defenses.trainers.mid_linear import information, mid_linear
+from mijax.defenses.trainers.mid_tree import information as told
+from mijax.defenses.trainers.mid_tree import mid_tree
+from mijax.defenses.trainers.objective_perturbation import objective_perturbation
+from mijax.defenses.trainers.private_histogram import private_histogram, sample
+from mijax.defenses.trainers.public_range import PublicRange
 from mijax.models import cart
 from mijax.models.linear import logistic, predict, ridge, target
 
@@ -177,13 +178,13 @@ def test_mid_linear_tells_less_for_a_larger_weight(regression):
 
 
 def test_a_released_prediction_keeps_its_noise():
-    release = releases(KEY, 0.5).output
+    release = output_noise(KEY, 0.5).output
     asked = jnp.linspace(0, 1, 4000)[:, None]
     once, twice = release(asked), release(asked[::-1])[::-1]
     np.testing.assert_array_equal(once, twice)
     assert stats.kstest((once - asked)[:, 0], stats.norm(scale=0.5).cdf).pvalue > 0.01
-    with pytest.raises(ValueError, match="noise is 0"):
-        releases(KEY, 0.0)
+    with pytest.raises(ValueError, match="deviation is 0"):
+        output_noise(KEY, 0.0)
 
 
 @pytest.mark.parametrize("impurity", ["gini", "entropy"])

@@ -108,7 +108,7 @@ class TestRounding:
 
     @pytest.mark.parametrize("step", [-0.1, 1.5, float("nan")])
     def test_bad_steps(self, step):
-        with pytest.raises(ValueError, match=r"rounding step is .* lie in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"rounding step is .* in \[0, 1\]"):
             rounding.rounding(step)
 
     def test_cites_its_paper(self):

@@ -13,7 +13,7 @@ from flax import nnx
 
 from mijax import federation
 from mijax.attacks.leakage import gradient_distance
-from mijax.core import Prediction, Target
+from mijax.core import Defense, Prediction, Target
 from mijax.federation import Recipe
 from mijax.knowledge import SharedUpdate
 from mijax.training import cross_entropy
@@ -151,7 +151,11 @@ class TestDefended:
     def test_examples_that_are_left_alone_change_nothing(self, batch):
         plain = SHARE(KEY, Recipe(), tiny.target(), *batch)
         alone = federation.share(
-            KEY, Recipe(), tiny.target(), *batch, example_gradient=lambda tree: tree
+            KEY,
+            Recipe(),
+            tiny.target(),
+            *batch,
+            Defense(example_gradient=lambda tree: tree),
         )
         close(alone.change, plain.change)
 
@@ -162,7 +166,7 @@ class TestDefended:
                 Recipe(train=True),
                 of_linen(),
                 *batch,
-                example_gradient=lambda t: t,
+                Defense(example_gradient=lambda t: t),
             )
 
     def test_each_client_has_its_own_noise(self, batch):
@@ -173,7 +177,9 @@ class TestDefended:
 
         update = optax.GradientTransformationExtraArgs(lambda _: (), noise)
         same = [each[:1].repeat(2, 0) for each in batch]
-        found = federation.share(KEY, Recipe(), tiny.target(), *same, update=update)
+        found = federation.share(
+            KEY, Recipe(), tiny.target(), *same, Defense(update=update)
+        )
         for leaf in jax.tree.leaves(found.change):
             assert np.all(leaf[0] != leaf[1])
 

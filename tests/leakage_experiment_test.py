@@ -28,7 +28,7 @@ from experiments.leakage import (
 )
 from mijax import data, federation
 from mijax.attacks import inverting_gradients
-from mijax.core import Reconstruction, Target
+from mijax.core import Defense, Reconstruction, Target
 from mijax.data import Dataset
 from mijax.defenses import noise
 
@@ -118,7 +118,7 @@ class TestClients:
 
 class TestRecovery:
     def test_chunks_change_no_result(self, workdir, victims):
-        noisy = {"defend": lambda target, x, strength: noise.gaussian(0.01)}
+        noisy = {"defense": noise.gaussian(0.01)}
         parts = [
             recovery.recover(
                 workdir,
@@ -330,22 +330,21 @@ def test_a_defended_task_learns_less(workdir):
         test_fraction=0.3,
     )
 
-    def accuracy(name, defend):
+    def accuracy(name, defense):
         return defended_task.accuracy(
             workdir,
             name,
             jax.random.key(0),
             tiny.target(),
             task,
-            defend,
-            100.0,
+            defense,
             rate=0.1,
             batch_size=40,
             steps=80,
         ).mean()
 
-    free = accuracy("free", recovery.undefended)
-    drowned = accuracy("drowned", lambda target, x, strength: noise.gaussian(strength))
+    free = accuracy("free", Defense())
+    drowned = accuracy("drowned", noise.gaussian(100.0))
     assert free > 0.9 > 0.7 > drowned
     assert accuracy("free", None) == free  # It is on disk.
 

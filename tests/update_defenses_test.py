@@ -57,16 +57,8 @@ def flat(tree):
 
 
 def share(target, x, labels, defense, key=0):
-    shared = federation.share(
-        jax.random.key(key),
-        RECIPE,
-        target,
-        x,
-        labels,
-        defense.example_gradient,
-        defense.update,
-    )
-    return shared.change
+    key = jax.random.key(key)
+    return federation.share(key, RECIPE, target, x, labels, defense).change
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +153,9 @@ class TestNoise:
 
     @pytest.mark.parametrize("make", [noise.gaussian, noise.laplace])
     def test_refuses_a_negative_scale(self, make):
-        with pytest.raises(ValueError, match=r"scale is -1.0: it must be 0 or more"):
+        with pytest.raises(
+            ValueError, match=r"(scale|deviation) is -1.0: .* 0 or more"
+        ):
             make(-1.0)
 
 
@@ -239,7 +233,7 @@ class TestPruning:
 
     @pytest.mark.parametrize("make", [pruning.prune, pruning.prune_layers])
     def test_refuses_a_rate_that_is_none(self, make):
-        with pytest.raises(ValueError, match=r"rate is 1.5: it must lie in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"rate is 1.5: it must be in \[0, 1\]"):
             make(1.5)
 
 
@@ -310,8 +304,7 @@ class TestDPSGD:
                 federation.Recipe(**changes),
                 target,
                 *batch,
-                defense.example_gradient,
-                defense.update,
+                defense,
             )
 
     @pytest.mark.parametrize("size", [1, 16])
@@ -406,8 +399,7 @@ class TestSoteria:
         bare = share(target, x, labels, chain())
 
         def one(x, labels):
-            own = soteria.soteria(self.features, x, 0.4)
-            return share(target, x[None], labels[None], own)
+            return share(target, x[None], labels[None], soteria.soteria(0.4))
 
         hidden = jax.tree.map(
             lambda leaf: leaf[:, 0], jax.jit(jax.vmap(one))(x, labels)
@@ -438,8 +430,17 @@ class TestSoteria:
         )
 
     def test_refuses_a_layer_that_is_not_there(self):
-        own = soteria.soteria(self.features, jnp.ones((1, 4, 4, 1)), 0.4, layer="fc")
+        x, labels = jnp.ones((1, 1, 4, 4, 1)), jnp.zeros((1, 1), int)
         with pytest.raises(ValueError, match=r"no kernel \[5, O\] in a layer 'fc'"):
-            apply(own, {"logits": {"kernel": jnp.ones((5, 3))}})
+            share(self.model(), x, labels, soteria.soteria(0.4, layer="fc"))
+        with pytest.raises(ValueError, match="extra arguments target and x"):
+            apply(soteria.soteria(0.4), {"logits": {"kernel": jnp.ones((5, 3))}})
+        bare = Target.from_function(
+            lambda w, x: Prediction(x.reshape(len(x), -1) @ w),
+            jnp.ones((16, 3)),
+            (4, 4, 1),
+        )
+        with pytest.raises(ValueError, match="the target returns none"):
+            share(bare, x, labels, soteria.soteria(0.4))
         with pytest.raises(ValueError, match=r"rate is 2"):
             soteria.mask(self.features, jnp.ones((1, 4, 4, 1)), 2)

@@ -25,11 +25,12 @@ from experiments.harness import figures, report
 from mijax.attacks import map_inference
 from mijax.core import Target
 from mijax.data import tables
-from mijax.defenses.functional_mechanism import functional_mechanism
-from mijax.defenses.histogram import private_histogram, sample
-from mijax.defenses.mid_linear import mid_linear, releases
-from mijax.defenses.objective_perturbation import objective_perturbation
-from mijax.defenses.public_range import PublicRange
+from mijax.defenses.output_noise import output_noise
+from mijax.defenses.trainers.functional_mechanism import functional_mechanism
+from mijax.defenses.trainers.mid_linear import mid_linear
+from mijax.defenses.trainers.objective_perturbation import objective_perturbation
+from mijax.defenses.trainers.private_histogram import private_histogram, sample
+from mijax.defenses.trainers.public_range import PublicRange
 from mijax.knowledge import Candidates, Oracle, PartialRecord, normal
 from mijax.models import linear, warfarin
 from mijax.models.linear import Affine
@@ -257,7 +258,7 @@ def _mid(setting: Setting, seed: int) -> dict[str, np.ndarray]:
     """MID: the attack on what is released of the victim, all other fields known."""
     x, y = setting.train.x, setting.train.outcome
     fit = jax.jit(functools.partial(mid_linear, steps=30))
-    release = releases(settings.key(seed, "mid"), MID_NOISE).output
+    release = output_noise(settings.key(seed, "mid"), MID_NOISE).output
     assert release is not None
     victims = setting.test
     truth = victims.truth

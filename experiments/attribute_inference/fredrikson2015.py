@@ -27,8 +27,8 @@ from experiments.harness import figures, report
 from mijax.attacks import tree_inversion
 from mijax.core import Paths, Target
 from mijax.data import tables
-from mijax.defenses.feature_priority import feature_priority
-from mijax.defenses.mid_tree import information, mid_tree
+from mijax.defenses.trainers.feature_priority import feature_priority
+from mijax.defenses.trainers.mid_tree import information, mid_tree
 from mijax.knowledge import confusion
 from mijax.models import trees
 

@@ -11,9 +11,8 @@ import optax
 from jax import Array
 
 from experiments.harness import stages
-from experiments.leakage.recovery import Defend
 from mijax import federation, training
-from mijax.core import Target, pytree
+from mijax.core import Defense, Target, pytree
 from mijax.data import TrainTest
 from mijax.federation import Recipe
 
@@ -27,21 +26,14 @@ class _State:
 
 
 def step(
-    optimizer: optax.GradientTransformation, defend: Defend, strength: Array
+    optimizer: optax.GradientTransformation, defense: Defense
 ) -> training.Step[_State]:
     """Returns a round of one client, whose defended gradient the server descends."""
 
     def advance(key: Array, state: _State, batch: Any) -> tuple[_State, Any]:
         x, labels = batch
-        defense = defend(state.target, x, strength)
         shared = federation.share(
-            key,
-            _RECIPE,
-            state.target,
-            x[None],
-            labels[None],
-            defense.example_gradient,
-            defense.update,
+            key, _RECIPE, state.target, x[None], labels[None], defense
         )
         gradient = jax.tree.map(lambda leaf: leaf[0], shared.change)
         weights = state.target.trained
@@ -58,8 +50,7 @@ def accuracy(
     key: Array,
     target: Target,
     task: TrainTest,
-    defend: Defend,
-    strength: float,
+    defense: Defense,
     *,
     rate: float,
     batch_size: int,
@@ -73,8 +64,7 @@ def accuracy(
       key: of the batches and the defense.
       target: the first model.
       task: images to learn from, and to test on.
-      defend: `(target, x, strength) -> Defense`.
-      strength: of the defense.
+      defense: of what each round shares.
       rate: Adam's.
       batch_size: examples a round.
       steps: rounds.
@@ -89,8 +79,7 @@ def accuracy(
             target,
             (jnp.asarray(task.train.images), jnp.asarray(task.train.labels)),
             jnp.asarray(task.test.images),
-            jnp.float32(strength),
-            defend,
+            defense,
             rate,
             min(batch_size, len(task.train)),
             steps,
@@ -102,21 +91,20 @@ def accuracy(
     return stages.once(workdir, name, train)["hits"].astype(float)
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
+@functools.partial(jax.jit, static_argnums=(5, 6, 7))
 def _logits(
     key: Array,
     target: Target,
     data: Any,
     x: Array,
-    strength: Array,
-    defend: Defend,
+    defense: Defense,
     rate: float,
     batch_size: int,
     steps: int,
 ) -> Array:
     optimizer = optax.adam(rate)
     state = _State(target, optimizer.init(target.trained))
-    advance = step(optimizer, defend, strength)
+    advance = step(optimizer, defense)
     state, _ = training.fit(
         key, state, advance, data, batch_size=batch_size, steps=steps
     )

@@ -19,12 +19,11 @@ from experiments.harness import figures, report
 from experiments.leakage import clients, cpl, defended_task, verdicts
 from experiments.leakage.clients import Clients
 from experiments.leakage.part import Part, Run, refuse_unknown
-from experiments.leakage.recovery import Attack, Defend, Setting, undefended
+from experiments.leakage.recovery import Attack, Setting
 from mijax import data
 from mijax.attacks import cpl as attack_of_wei
 from mijax.attacks import ggl
 from mijax.attacks.leakage import gradient_distance, initial_images
-from mijax.core import Target
 from mijax.defenses import (
     Defense,
     clipping,
@@ -40,21 +39,11 @@ _PUBLIC = 64  # public images behind the rules for labels
 _SCALE = 100.0  # of the cosine, so that L-BFGS does not stop at its tolerances
 
 
-def _for_all(make: Callable[[Any], Defense]) -> Defend:
-    return lambda target, x, strength: make(strength)
+Make = Callable[[float, int], Defense]
 
 
-def _soteria(target: Target, x: jax.Array, rate: jax.Array) -> Defense:
-    def features(x: jax.Array) -> Any:
-        return target.predict(x).features
-
-    # Of one image: a mask costs a gradient for each feature of each image.
-    return soteria.soteria(features, x[:1], rate)
-
-
-def _dp_sgd(target: Target, x: jax.Array, multiplier: jax.Array) -> Defense:
-    del target
-    return dp_sgd.dp_sgd(1.0, multiplier, x.shape[0])
+def _plain(make: Callable[[float], Defense]) -> Make:
+    return lambda strength, batch_size: make(strength)
 
 
 class Kind(NamedTuple):
@@ -63,25 +52,34 @@ class Kind(NamedTuple):
     Attributes:
       unit: what the strength is; empty where there is none.
       strengths: from weak to strong.
-      defend: `(target, x, strength) -> Defense`, compiled once for all strengths.
+      make: `(strength, batch size) -> Defense`, compiled once for all strengths.
     """
 
     unit: str
     strengths: tuple[float, ...]
-    defend: Defend
+    make: Make
 
 
 KINDS: dict[str, Kind] = {
-    "none": Kind("", (0.0,), undefended),
-    "gaussian": Kind("deviation", (1e-4, 1e-3, 1e-2, 1e-1), _for_all(noise.gaussian)),
-    "laplace": Kind("scale", (1e-4, 1e-3, 1e-2, 1e-1), _for_all(noise.laplace)),
-    "clip_examples": Kind("norm", (1.0, 0.1), _for_all(clipping.clip_examples)),
-    "prune": Kind("pruned", (0.2, 0.5, 0.9, 0.99), _for_all(pruning.prune)),
-    "prune_layers": Kind("pruned", (0.5, 0.9), _for_all(pruning.prune_layers)),
-    "stochastic": Kind("levels", (16, 1), _for_all(quantization.stochastic)),
-    "sign": Kind("", (0.0,), _for_all(lambda _: quantization.sign())),
-    "soteria": Kind("hidden", (0.2, 0.4, 0.8), _soteria),
-    "dp_sgd": Kind("noise multiplier", (0.01, 0.1, 1.0), _dp_sgd),
+    "none": Kind("", (0.0,), _plain(lambda _: Defense())),
+    "gaussian": Kind("deviation", (1e-4, 1e-3, 1e-2, 1e-1), _plain(noise.gaussian)),
+    "laplace": Kind("scale", (1e-4, 1e-3, 1e-2, 1e-1), _plain(noise.laplace)),
+    "clip_examples": Kind("norm", (1.0, 0.1), _plain(clipping.clip_examples)),
+    "prune": Kind("pruned", (0.2, 0.5, 0.9, 0.99), _plain(pruning.prune)),
+    "prune_layers": Kind("pruned", (0.5, 0.9), _plain(pruning.prune_layers)),
+    "stochastic": Kind("levels", (16, 1), _plain(quantization.stochastic)),
+    "sign": Kind("", (0.0,), _plain(lambda _: quantization.sign())),
+    "soteria": Kind(
+        "hidden",
+        (0.2, 0.4, 0.8),
+        # Of one image: a mask costs a gradient for each feature of each image.
+        _plain(lambda rate: soteria.soteria(rate, examples=1)),
+    ),
+    "dp_sgd": Kind(
+        "noise multiplier",
+        (0.01, 0.1, 1.0),
+        lambda multiplier, batch_size: dp_sgd.dp_sgd(1.0, multiplier, batch_size),
+    ),
 }
 
 
@@ -169,15 +167,14 @@ def figure(run: Run, sizes: Sizes) -> Part:
     kinds = sizes.chosen
     middle = {cell(n, k.strengths[len(k.strengths) // 2]) for n, k in kinds.items()}
     every = adversaries(victims, sizes)
-    for name, strength, defend in cells(kinds):
+    for name, strength, make in cells(kinds):
         for adversary, own in every.items():
             setting = Setting(
                 f"defenses/{name}-{adversary}",
                 own.attack,
                 own.config,
                 target,
-                defend=defend,
-                strength=strength,
+                defense=make(strength, 1),
                 auxiliary=own.auxiliary,
             )
             found = run.recover(victims, setting)
@@ -190,8 +187,7 @@ def figure(run: Run, sizes: Sizes) -> Part:
             run.key,
             target,
             task,
-            defend,
-            strength,
+            make(strength, min(sizes.batch_size, len(task.train))),
             rate=sizes.learning_rate,
             batch_size=sizes.batch_size,
             steps=sizes.training,
@@ -211,10 +207,10 @@ def figure(run: Run, sizes: Sizes) -> Part:
     return part
 
 
-def cells(kinds: Mapping[str, Kind]) -> list[tuple[str, float, Defend]]:
+def cells(kinds: Mapping[str, Kind]) -> list[tuple[str, float, Make]]:
     """Every defense at every strength, by the name of its cell."""
     return [
-        (cell(name, strength), strength, kind.defend)
+        (cell(name, strength), strength, kind.make)
         for name, kind in kinds.items()
         for strength in kind.strengths
     ]

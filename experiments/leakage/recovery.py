@@ -6,7 +6,6 @@ at hand, and resumes to the same bits.
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,16 +24,9 @@ from mijax.federation import Recipe
 from mijax.knowledge import SharedUpdate
 
 Attack = Callable[[Array, SharedUpdate, Any], Reconstruction]
-Defend = Callable[[Target, Array, Array], Defense]
 Change = Callable[[SharedUpdate], SharedUpdate]
 
 _PROGRAMS: dict[Any, programs.Program] = {}  # One for all cells that differ in numbers.
-
-
-def undefended(target: Target, x: Array, strength: Array) -> Defense:
-    """Shares everything."""
-    del target, x, strength
-    return Defense()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,8 +39,8 @@ class Setting:
       config: its hyper-parameters.
       target: the model that the server sent.
       recipe: how clients train.
-      defend: `(target, a client's x [B, *shape], strength) -> Defense`.
-      strength: of the defense.
+      defense: of what a client shares; cells that differ in its strength share one
+        compiled program.
       auxiliary: further fields of the knowledge that are no victim's.
       similar: `(clients, rows) -> images [V, B, *shape]` that the adversary has of
         each one's class, or starts from as if it did; None for none.
@@ -60,8 +52,7 @@ class Setting:
     config: Any
     target: Target
     recipe: Recipe = Recipe()
-    defend: Defend = undefended
-    strength: float = 0.0
+    defense: Defense = Defense()
     auxiliary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     similar: Callable[[Clients, np.ndarray], Array] | None = None
     labels_known: bool = False
@@ -128,30 +119,20 @@ def recover(
     }
 
 
-@functools.partial(jax.jit, static_argnames="defend")
+@jax.jit
 def shared_updates(
     keys: Array,
     recipe: Recipe,
     target: Target,
     x: Array,
     labels: Array,
-    strength: Array,
-    defend: Defend,
+    defense: Defense,
 ) -> federation.Update:
     """What V clients share, one after the other, each with a key of its own."""
 
     def one(client: tuple[Array, Array, Array]) -> federation.Update:
         key, x, labels = client
-        defense = defend(target, x, strength)
-        update = federation.share(
-            key,
-            recipe,
-            target,
-            x[None],
-            labels[None],
-            defense.example_gradient,
-            defense.update,
-        )
+        update = federation.share(key, recipe, target, x[None], labels[None], defense)
         return jax.tree.map(lambda leaf: leaf[0], update)
 
     return jax.lax.map(one, (keys, x, labels))
@@ -172,8 +153,7 @@ def _attack(
         setting.target,
         x,
         labels,
-        jnp.float32(setting.strength),
-        setting.defend,
+        setting.defense,
     )
     knowledge = SharedUpdate(
         setting.target,

@@ -5,6 +5,7 @@ Letters: B batch, V victims, R restarts, K classes, F features; images are
 """
 
 from mijax.core.auxiliary import Glimpse, Paths, Prior
+from mijax.core.defense import Defense, Objective, chain
 from mijax.core.networks import AffineFirst, Network, Prediction
 from mijax.core.payload import Payload, to_bits, to_bytes
 from mijax.core.pytrees import hyper_parameters, in_chunks, known, pytree, static
@@ -13,15 +14,18 @@ from mijax.core.target import Target, split_columns
 
 __all__ = [
     "AffineFirst",
+    "Defense",
     "Glimpse",
     "Inference",
     "Network",
+    "Objective",
     "Paths",
     "Payload",
     "Prediction",
     "Prior",
     "Reconstruction",
     "Target",
+    "chain",
     "choose",
     "hyper_parameters",
     "in_chunks",

@@ -10,7 +10,6 @@ References:
   perspective. NeurIPS 2017. arXiv:1712.07557.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -19,8 +18,8 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
-from mijax.core import known
-from mijax.defenses import Defense
+from mijax.core import Defense
+from mijax.defenses import strength
 
 
 def clip_update(norm: float | Array) -> Defense:
@@ -29,11 +28,9 @@ def clip_update(norm: float | Array) -> Defense:
     An update that is not finite counts as one of zero.
 
     Raises:
-      ValueError: if `norm` is not positive.
+      ValueError: if `norm` is not positive and finite.
     """
-    _check(norm)
-    clip = functools.partial(_clip, jnp.asarray(norm, jnp.float32))
-    return Defense(update=optax.stateless(lambda update, params: clip(update)))
+    return strength.stateless(Partial(_clip, _checked(norm)))
 
 
 def clip_examples(norm: float | Array) -> Defense:
@@ -43,10 +40,9 @@ def clip_examples(norm: float | Array) -> Defense:
     bound holds whatever the data.
 
     Raises:
-      ValueError: if `norm` is not positive.
+      ValueError: if `norm` is not positive and finite.
     """
-    _check(norm)
-    return Defense(example_gradient=Partial(_clip_each, jnp.asarray(norm, jnp.float32)))
+    return Defense(example_gradient=Partial(_clip_each, _checked(norm)))
 
 
 def _clip_each(norm: Array, gradients: Any) -> Any:
@@ -57,10 +53,12 @@ def _clip(norm: Array, gradient: Any) -> Any:
     length = optax.tree.norm(gradient)
     finite = jnp.isfinite(length)
     scale = norm / jnp.maximum(length, norm)
-    return jax.tree.map(lambda leaf: jnp.where(finite, scale * leaf, 0.0), gradient)
+
+    def clip(leaf: Array) -> Array:
+        return jnp.where(finite, (scale * leaf).astype(leaf.dtype), 0)
+
+    return jax.tree.map(clip, gradient)
 
 
-def _check(norm: float | Array) -> None:
-    value = known(jnp.asarray(norm))
-    if value is not None and not value > 0:
-        raise ValueError(f"The clipping norm is {norm}: it must be above 0.")
+def _checked(norm: float | Array) -> Array:
+    return strength.positive("The clipping norm", norm)

@@ -19,11 +19,11 @@ References:
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from mijax.defenses import Defense, chain
+from mijax.core import Defense, chain
+from mijax.defenses import strength
 from mijax.defenses.clipping import clip_examples
 from mijax.defenses.noise import gaussian
 
@@ -49,20 +49,21 @@ def dp_sgd(
       seed: see `noise.randomized`.
 
     Raises:
-      ValueError: if `norm` or `batch_size` is not positive, or `noise_multiplier` is
-        negative.
+      ValueError: if `norm` or `batch_size` is not positive, `noise_multiplier` is
+        negative, or one of them is not finite.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: it must be 1 or more.")
-    noise = gaussian(norm * noise_multiplier / batch_size, seed)
-    expected = jnp.asarray(batch_size, jnp.float32)
-    whole = Defense(example_gradient=Partial(_over_expected_size, expected))
-    return chain(clip_examples(norm), whole, noise)
+    expected = strength.at_least_one("batch_size", batch_size)
+    clip = clip_examples(norm)
+    multiplier = strength.non_negative("noise_multiplier", noise_multiplier)
+    rescale = Defense(example_gradient=Partial(_over_expected_size, expected))
+    return chain(clip, rescale, gaussian(norm * multiplier / expected, seed))
 
 
 def _over_expected_size(expected: Array, gradients: Any) -> Any:
     """Makes the mean of a batch at hand the sum over the batch's expected size."""
-    return jax.tree.map(lambda leaf: leaf * (leaf.shape[0] / expected), gradients)
+    return jax.tree.map(
+        lambda leaf: leaf * (leaf.shape[0] / expected).astype(leaf.dtype), gradients
+    )
 
 
 def epsilon(
@@ -89,9 +90,10 @@ def epsilon(
             f"updates={updates}: the first two are probabilities, delta above 0, and "
             "updates is 1 or more."
         )
-    if noise_multiplier < 0:
+    if not 0 <= noise_multiplier < float("inf"):
         raise ValueError(
-            f"The noise multiplier is {noise_multiplier}: it must be 0 or more."
+            f"The noise multiplier is {noise_multiplier}: it must be 0 or more, and "
+            "finite."
         )
     try:
         import dp_accounting

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.tree_util import Partial
 
-from mijax.core import known
-from mijax.defenses import Defense
+from mijax.core import Defense
+from mijax.defenses import strength
 
 Change = Callable[[Array, Any], Any]
 
@@ -32,9 +33,10 @@ def gaussian(deviation: float | Array, seed: int | Array = 0) -> Defense:
       seed: see `randomized`.
 
     Raises:
-      ValueError: if `deviation` is negative.
+      ValueError: if `deviation` is negative or not finite.
     """
-    return _additive(jax.random.normal, deviation, seed)
+    deviation = strength.non_negative("The noise's deviation", deviation)
+    return randomized(Partial(_gaussian, deviation), seed)
 
 
 def laplace(scale: float | Array, seed: int | Array = 0) -> Defense:
@@ -45,21 +47,25 @@ def laplace(scale: float | Array, seed: int | Array = 0) -> Defense:
       seed: see `randomized`.
 
     Raises:
-      ValueError: if `scale` is negative.
+      ValueError: if `scale` is negative or not finite.
     """
-    return _additive(jax.random.laplace, scale, seed)
+    scale = strength.non_negative("The noise's scale", scale)
+    return randomized(Partial(_laplace, scale), seed)
 
 
-def _additive(sampler: Any, scale: float | Array, seed: int | Array) -> Defense:
-    value = known(jnp.asarray(scale))
-    if value is not None and not value >= 0:
-        raise ValueError(f"The noise's scale is {scale}: it must be 0 or more.")
+def _gaussian(deviation: Array, key: Array, updates: Any) -> Any:
+    return _add(deviation, optax.tree.random_like(key, updates), updates)
 
-    def add(key: Array, updates: Any) -> Any:
-        drawn = optax.tree.random_like(key, updates, sampler)
-        return optax.tree.add_scale(updates, scale, drawn)
 
-    return randomized(add, seed)
+def _laplace(scale: Array, key: Array, updates: Any) -> Any:
+    drawn = optax.tree.random_like(key, updates, jax.random.laplace)
+    return _add(scale, drawn, updates)
+
+
+def _add(scale: Array, drawn: Any, updates: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, noise: leaf + (scale * noise).astype(leaf.dtype), updates, drawn
+    )
 
 
 class State(NamedTuple):
@@ -71,32 +77,41 @@ class State(NamedTuple):
 def randomized(change: Change, seed: int | Array) -> Defense:
     """Makes a defense of `(key, updates) -> updates`, random anew for each update.
 
+    `change` is a pytree: a `jax.tree_util.Partial` of a function and its numbers.
+
     Its randomness follows from `seed`, an integer or a random key, from the number of
-    updates before, and from optax's extra argument `key`, which tells clients and
-    rounds apart where one transformation serves them all. Give defenses that are
-    chained different seeds, or they draw the same numbers.
+    updates before, and from optax's extra argument `key`, which distinguishes clients
+    and rounds where one transformation serves them all. Give defenses that are chained
+    different seeds, or they draw the same numbers.
     """
+    key = seed if _is_key(seed) else jax.random.key(seed)
+    return Defense(
+        update=optax.GradientTransformationExtraArgs(
+            Partial(_init, key), Partial(_update, change)
+        )
+    )
 
-    def init(params: Any) -> State:
-        del params
-        return State(jax.random.key(seed) if not _is_key(seed) else jnp.asarray(seed))
 
-    def update(
-        updates: Any,
-        state: Any,
-        params: Any = None,
-        *,
-        key: Array | None = None,
-        **extra: Any,
-    ) -> tuple[Any, Any]:
-        del params, extra
-        after, now = jax.random.split(state.key)
-        if key is not None:
-            for word in jax.random.key_data(key).ravel():
-                now = jax.random.fold_in(now, word)
-        return change(now, updates), State(after)
+def _init(key: Array, params: Any) -> State:
+    del params
+    return State(key)
 
-    return Defense(update=optax.GradientTransformationExtraArgs(init, update))
+
+def _update(
+    change: Change,
+    updates: Any,
+    state: Any,
+    params: Any = None,
+    *,
+    key: Array | None = None,
+    **extra: Any,
+) -> tuple[Any, Any]:
+    del params, extra
+    after, now = jax.random.split(state.key)
+    if key is not None:
+        for word in jax.random.key_data(key).ravel():
+            now = jax.random.fold_in(now, word)
+    return change(now, updates), State(after)
 
 
 def _is_key(seed: int | Array) -> bool:

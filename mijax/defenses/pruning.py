@@ -16,29 +16,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
 
-from mijax.core import known
-from mijax.defenses import Defense
+from mijax.core import Defense
+from mijax.defenses import strength
 
 
 def prune(rate: float | Array) -> Defense:
     """Sets the smallest `rate` of all numbers of the update to zero.
 
-    Of D numbers exactly `D - floor(rate * D)` are kept, the first of equal ones.
+    Of D numbers exactly `D - floor(rate * D)` are kept, the first of equal ones; beyond
+    four million numbers, up to one more or fewer, as float32 counts.
 
     Raises:
       ValueError: if `rate` is not in [0, 1].
     """
-    _check(rate)
-
-    def keep(updates: Any) -> Any:
-        flat, unravel = ravel_pytree(updates)
-        return unravel(_largest(flat, rate))
-
-    return _stateless(keep)
+    return strength.stateless(Partial(_prune, _checked(rate)))
 
 
 def prune_layers(rate: float | Array) -> Defense:
@@ -47,40 +42,41 @@ def prune_layers(rate: float | Array) -> Defense:
     Raises:
       ValueError: if `rate` is not in [0, 1].
     """
-    _check(rate)
-
-    def keep(updates: Any) -> Any:
-        return jax.tree.map(
-            lambda leaf: _largest(leaf.ravel(), rate).reshape(leaf.shape), updates
-        )
-
-    return _stateless(keep)
+    return strength.stateless(Partial(_prune_layers, _checked(rate)))
 
 
 def threshold(magnitude: float | Array) -> Defense:
-    """Sets every number of the update that is smaller than `magnitude` to zero."""
+    """Sets every number of the update that is smaller than `magnitude` to zero.
 
-    def keep(updates: Any) -> Any:
-        return jax.tree.map(
-            lambda leaf: jnp.where(jnp.abs(leaf) >= magnitude, leaf, 0.0), updates
-        )
+    Raises:
+      ValueError: if `magnitude` is negative or not finite.
+    """
+    magnitude = strength.non_negative("The threshold", magnitude)
+    return strength.stateless(Partial(_threshold, magnitude))
 
-    return _stateless(keep)
+
+def _prune(rate: Array, updates: Any) -> Any:
+    flat, unravel = ravel_pytree(updates)
+    return unravel(_largest(flat, rate))
 
 
-def _largest(x: Array, rate: float | Array) -> Array:
-    exact = isinstance(rate, float | int)  # An array's product is rounded to float32.
-    dropped = int(rate * x.size) if exact else jnp.floor(rate * x.size)
+def _prune_layers(rate: Array, updates: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: _largest(leaf.ravel(), rate).reshape(leaf.shape), updates
+    )
+
+
+def _threshold(magnitude: Array, updates: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: jnp.where(jnp.abs(leaf) >= magnitude, leaf, 0), updates
+    )
+
+
+def _largest(x: Array, rate: Array) -> Array:
     largest_first = jnp.argsort(-jnp.abs(x), stable=True)
-    kept = jnp.arange(x.size) < x.size - dropped
+    kept = jnp.arange(x.size) < x.size - strength.number_of(rate, x.size)
     return jnp.where(jnp.zeros(x.size, bool).at[largest_first].set(kept), x, 0)
 
 
-def _stateless(keep: Any) -> Defense:
-    return Defense(update=optax.stateless(lambda updates, params: keep(updates)))
-
-
-def _check(rate: float | Array) -> None:
-    value = known(jnp.asarray(rate))
-    if value is not None and not 0 <= value <= 1:
-        raise ValueError(f"The pruning rate is {rate}: it must lie in [0, 1].")
+def _checked(rate: float | Array) -> Array:
+    return strength.share("The pruning rate", rate)

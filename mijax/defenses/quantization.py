@@ -16,24 +16,19 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.tree_util import Partial
 
-from mijax.core import known
-from mijax.defenses import Defense
+from mijax.core import Defense
+from mijax.defenses import strength
 from mijax.defenses.noise import randomized
 
 
 def sign() -> Defense:
     """Shares each number's sign, times the mean magnitude of its leaf."""
-
-    def quantize(leaf: Array) -> Array:
-        return jnp.sign(leaf) * jnp.mean(jnp.abs(leaf))
-
-    return Defense(
-        update=optax.stateless(lambda updates, params: jax.tree.map(quantize, updates))
-    )
+    return strength.stateless(Partial(_sign))
 
 
-def stochastic(levels: int | Array, seed: int | Array = 0) -> Defense:
+def stochastic(levels: float | Array, seed: int | Array = 0) -> Defense:
     """Rounds each number up or down to a level, at random, right on average.
 
     Args:
@@ -43,19 +38,21 @@ def stochastic(levels: int | Array, seed: int | Array = 0) -> Defense:
       seed: see `noise.randomized`.
 
     Raises:
-      ValueError: if `levels` is not positive.
+      ValueError: if `levels` is below 1 or not finite.
     """
-    value = known(jnp.asarray(levels))
-    if value is not None and not value >= 1:
-        raise ValueError(f"levels is {levels}: it must be 1 or more.")
+    levels = strength.at_least_one("levels", levels)
+    return randomized(Partial(_round_all, levels), seed)
 
-    def quantize(uniform: Array, leaf: Array) -> Array:
-        step = jnp.max(jnp.abs(leaf)) / levels
-        scaled = leaf / jnp.where(step > 0, step, 1.0)
+
+def _sign(updates: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.sign(leaf) * jnp.mean(jnp.abs(leaf)), updates)
+
+
+def _round_all(levels: Array, key: Array, updates: Any) -> Any:
+    def quantize(leaf: Array, uniform: Array) -> Array:
+        step = jnp.max(jnp.abs(leaf)) / levels.astype(leaf.dtype)
+        scaled = leaf / jnp.where(step > 0, step, 1)
         return jnp.floor(scaled + uniform) * step
 
-    def round_all(key: Array, updates: Any) -> Any:
-        uniform = optax.tree.random_like(key, updates, jax.random.uniform)
-        return jax.tree.map(quantize, uniform, updates)
-
-    return randomized(round_all, seed)
+    uniform = optax.tree.random_like(key, updates, jax.random.uniform)
+    return jax.tree.map(quantize, updates, uniform)

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from mijax.core import known
-from mijax.defenses import Defense
-
-
-def _round(step: float | Array, scores: Array) -> Array:
-    safe = jnp.where(step > 0, step, 1.0)
-    return jnp.where(step > 0, jnp.round(scores / safe) * safe, scores)
+from mijax.core import Defense
+from mijax.defenses import strength
 
 
 def rounding(step: float | Array) -> Defense:
@@ -27,7 +22,9 @@ def rounding(step: float | Array) -> Defense:
       Fredrikson, Jha, Ristenpart. Model inversion attacks that exploit confidence
       information and basic countermeasures. CCS 2015. doi:10.1145/2810103.2813677.
     """
-    value = known(jnp.asarray(step))
-    if value is not None and not 0 <= float(value.min()) <= float(value.max()) <= 1:
-        raise ValueError(f"The rounding step is {step}: it must lie in [0, 1].")
-    return Defense(output=Partial(_round, jnp.asarray(step, jnp.float32)))
+    return Defense(output=Partial(_round, strength.share("The rounding step", step)))
+
+
+def _round(step: Array, scores: Array) -> Array:
+    safe = jnp.where(step > 0, step, 1.0)
+    return jnp.where(step > 0, jnp.round(scores / safe) * safe, scores)

@@ -23,59 +23,95 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mijax.core import known
-from mijax.defenses import Defense
+from mijax.core import Defense, Target, pytree, static
+from mijax.defenses import strength
 
 _CHUNK = 32  # features that are differentiated at a time; changes no result
 _OFFSET = 0.1  # the authors'
 
 
 def soteria(
-    features: Callable[[Array], Array],
-    x: Array,
-    rate: float | Array,
-    layer: str = "logits",
+    rate: float | Array, layer: str = "logits", examples: int | None = None
 ) -> Defense:
     """Zeroes the rows of `rate` of all features in the kernel gradient of a layer.
 
-    Unlike other defenses it depends on the client's own batch: make it where the batch
-    is at hand, inside the `vmap` over clients.
-
     Args:
-      features: `x [B, *shape] -> [B, F]`, the inputs of the layer, such as
-        `Target.predict(x).features` of the layer `logits`.
-      x: the client's batch, `[B, *shape]`.
       rate: the share of features that is hidden.
-      layer: the name of the layer in the update's tree, which holds `kernel` `[F, O]`.
+      layer: the name of the layer in the update's tree, which holds `kernel` `[F, O]`
+        and whose inputs are the target's `Prediction.features`.
+      examples: how many of the batch the scores are averaged over, the first ones;
+        None for all. Each costs a gradient for each feature.
 
     Raises:
       ValueError: if `rate` is not in [0, 1], or (when used) if the update has no such
-        layer.
+        layer, the target has no features, or the transformation is not given the extra
+        arguments `target` and `x [B, *shape]`, as `federation.share` gives them.
     """
-    kept = mask(features, x, rate)
+    hide = _Hide(strength.share("Soteria's rate", rate), layer, examples)
+    return Defense(
+        update=optax.GradientTransformationExtraArgs(strength.no_state, hide)
+    )
 
-    def hide(updates: Any, params: Any) -> Any:
-        del params
-        kernel = updates.get(layer, {}).get("kernel")
+
+@pytree
+class _Hide:
+    rate: Array
+    layer: str = static()
+    examples: int | None = static()
+
+    def __call__(
+        self,
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        target: Target | None = None,
+        x: Array | None = None,
+        **extra: Any,
+    ) -> tuple[Any, Any]:
+        del params, extra
+        if target is None or x is None:
+            raise ValueError(
+                "Soteria depends on the client's batch: give its update the extra "
+                "arguments target and x, as mijax.federation.share does."
+            )
+        kept = mask(_features(target), x[: self.examples], self.rate)
+        kernel = updates.get(self.layer, {}).get("kernel")
         if kernel is None or kernel.shape[:-1] != kept.shape:
             raise ValueError(
-                f"The update has no kernel [{kept.shape[0]}, O] in a layer {layer!r}; "
-                f"its layers are {', '.join(updates)}: name the dense layer that takes "
-                "the features."
+                f"The update has no kernel [{kept.shape[0]}, O] in a layer "
+                f"{self.layer!r}; its layers are {', '.join(updates)}: name the dense "
+                "layer that takes the features."
             )
-        return updates | {layer: updates[layer] | {"kernel": kernel * kept[:, None]}}
+        hidden = updates[self.layer] | {"kernel": kernel * kept[:, None]}
+        return updates | {self.layer: hidden}, state
 
-    return Defense(update=optax.stateless(hide))
+
+def _features(target: Target) -> Callable[[Array], Array]:
+    def features(x: Array) -> Array:
+        found = target.predict(x).features
+        if found is None:
+            raise ValueError(
+                "Soteria hides features, and the target returns none: give a network "
+                "that returns Prediction(logits, features)."
+            )
+        return found
+
+    return features
 
 
 def mask(features: Callable[[Array], Array], x: Array, rate: float | Array) -> Array:
     """Returns which features are shared: `[F]` of 0 and 1, `floor(rate * F)` zeros.
 
-    Arguments are those of `soteria`.
+    Args:
+      features: `x [B, *shape] -> [B, F]`, the inputs of the layer.
+      x: the client's batch, `[B, *shape]`.
+      rate: the share of features that is hidden.
+
+    Raises:
+      ValueError: if `rate` is not in [0, 1].
     """
-    value = known(jnp.asarray(rate))
-    if value is not None and not 0 <= value <= 1:
-        raise ValueError(f"Soteria's rate is {rate}: it must lie in [0, 1].")
+    rate = strength.share("Soteria's rate", rate)
     values = features(x)  # [B, F]
     number = values.shape[1]
 
@@ -86,5 +122,5 @@ def mask(features: Callable[[Array], Array], x: Array, rate: float | Array) -> A
     slopes = jax.lax.map(sensitivity, jnp.arange(number), batch_size=_CHUNK).T
     scores = jnp.mean(slopes / (jnp.abs(values) + _OFFSET), 0)
     order = jnp.argsort(scores)
-    hidden = jnp.arange(number) < jnp.floor(rate * number)
+    hidden = jnp.arange(number) < strength.number_of(rate, number)
     return jnp.zeros(number).at[order].set(jnp.where(hidden, 0.0, 1.0))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from mijax.core import known
-from mijax.defenses.public_range import PublicRange
+from mijax.defenses.trainers.public_range import PublicRange
 from mijax.models.linear import Affine
 
 _HALVINGS = 60  # of the interval that holds the multiplier of the ball

@@ -10,7 +10,7 @@ exact for normal predictions, and for predictions far apart or all alike.
 
 Guarantees nothing of a single record: a bound on the average information. It costs the
 noise itself, and predictions shrunk towards the mean. Who asks the same record many
-times must get the same noise: `releases` draws it from what is released.
+times must get the same noise: `output_noise` draws it from what is released.
 
 Departures from the paper: the mixture is of at most `centers` records, the first ones.
 """
@@ -19,12 +19,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.scipy.special import logsumexp
-from jax.tree_util import Partial
 
 from mijax.core import known
-from mijax.defenses import Defense
 from mijax.models.linear import Affine, minimum, predict, ridge
 
 
@@ -64,7 +62,7 @@ def mid_linear(
       x: `[N, D]`.
       y: `[N]`.
       weight: of the information, in squared units of y a nat; 0 is least squares.
-      noise: the standard deviation s of what `releases` adds, in units of y.
+      noise: the standard deviation s of what `output_noise` adds, in units of y.
       centers: records that the information is estimated from; in any order they are
         given, so shuffle them first.
       steps: of L-BFGS, from the least squares.
@@ -81,7 +79,9 @@ def mid_linear(
     value = known(jnp.asarray(weight))
     if value is not None and not (value >= 0).all():
         raise ValueError(f"weight is {weight}: it must be 0 or more.")
-    _check_noise(noise)
+    given = known(jnp.asarray(noise))
+    if given is not None and not (given > 0).all():
+        raise ValueError(f"noise is {noise}: it must be positive.")
     few = x[:centers]
 
     def loss(model: Affine) -> Array:
@@ -90,29 +90,3 @@ def mid_linear(
 
     model = minimum(loss, ridge(x, y), steps)
     return Fitted(model, information(predict(model, few)[:, 0], noise))
-
-
-def releases(key: Array, noise: float | Array) -> Defense:
-    """Adds `N(0, noise^2)` to each prediction, the same to the same one.
-
-    Raises:
-      ValueError: if the noise is not positive.
-    """
-    _check_noise(noise)
-    return Defense(output=Partial(_noised, key, jnp.asarray(noise, jnp.float32)))
-
-
-def _noised(key: Array, noise: Array, predictions: Array) -> Array:
-    bits = lax.bitcast_convert_type(predictions.astype(jnp.float32), jnp.uint32)
-
-    def one(bits: Array) -> Array:
-        return jax.random.normal(jax.random.fold_in(key, bits))
-
-    drawn = jax.vmap(one)(bits.reshape(-1)).reshape(predictions.shape)
-    return predictions + noise * drawn
-
-
-def _check_noise(noise: float | Array) -> None:
-    value = known(jnp.asarray(noise))
-    if value is not None and not (value > 0).all():
-        raise ValueError(f"noise is {noise}: it must be positive.")

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mijax.core import known
-from mijax.defenses.public_range import PublicRange
+from mijax.defenses.trainers.public_range import PublicRange
 from mijax.models.linear import Affine
 
 

@@ -1,0 +1,84 @@
+"""Strengths of defenses: checked by name, and carried to where they act."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.tree_util import Partial
+
+from mijax.core import Defense, known
+
+
+def positive(name: str, given: float | Array) -> Array:
+    """Returns a strength above 0 as an array, or refuses it by its name."""
+    return _checked(name, given, lambda value: value > 0, "above 0 and finite")
+
+
+def non_negative(name: str, given: float | Array) -> Array:
+    """Returns a strength of 0 or more as an array, or refuses it by its name."""
+    return _checked(name, given, lambda value: value >= 0, "0 or more, and finite")
+
+
+def at_least_one(name: str, given: float | Array) -> Array:
+    """Returns a strength of 1 or more as an array, or refuses it by its name."""
+    return _checked(name, given, lambda value: value >= 1, "1 or more, and finite")
+
+
+def share(name: str, given: float | Array) -> Array:
+    """Returns a strength within [0, 1] as an array, or refuses it by its name."""
+    return _checked(name, given, lambda value: abs(value - 0.5) <= 0.5, "in [0, 1]")
+
+
+def _checked(
+    name: str,
+    given: float | Array,
+    holds: Callable[[np.ndarray], Any],
+    range_: str,
+) -> Array:
+    numbers = known(float(given) if isinstance(given, int) else given)
+    if numbers is not None and not np.all(holds(numbers) & np.isfinite(numbers)):
+        raise ValueError(f"{name} is {given}: it must be {range_}.")
+    return jnp.asarray(given, float)
+
+
+def number_of(rate: float | Array, size: int) -> Array:
+    """Returns `floor(rate * size)`, but for the rounding of `rate` itself.
+
+    .29 of 100 are 29, although the nearest float to .29 is a little less. Of more than
+    four million the answer may be off by one, as float32 is.
+    """
+    product = jnp.asarray(rate, jnp.float32) * size
+    nearest = jnp.round(product)
+    rounding = 2 * jnp.finfo(jnp.float32).eps * product
+    return jnp.where(
+        jnp.abs(product - nearest) <= rounding, nearest, jnp.floor(product)
+    )
+
+
+def stateless(change: Callable[[Any], Any]) -> Defense:
+    """Makes a defense of `updates -> updates`, a pytree, that remembers nothing."""
+    return Defense(
+        update=optax.GradientTransformationExtraArgs(
+            Partial(no_state), Partial(_apply, change)
+        )
+    )
+
+
+def no_state(params: Any) -> optax.EmptyState:
+    """Starts a transformation that remembers nothing."""
+    del params
+    return optax.EmptyState()
+
+
+def _apply(
+    change: Callable[[Any], Any],
+    updates: Any,
+    state: Any,
+    params: Any = None,
+    **extra: Any,
+) -> tuple[Any, Any]:
+    del params, extra
+    return change(updates), state

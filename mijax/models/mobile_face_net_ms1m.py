@@ -18,8 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mijax.models import weights
-from mijax.models.convolution import Conv, DepthwiseConv
-from mijax.models.layers import batch_norm, centered
+from mijax.models.layers import Conv, DepthwiseConv, batch_norm, centered
 from mijax.models.mobile_face_net import STAGES, interpolation
 
 SIDE = 112

@@ -6,7 +6,7 @@ Letters: B batch, V victims, R restarts, K classes, F features; images are
 
 from mijax.core.auxiliary import Glimpse, Paths, Prior
 from mijax.core.networks import AffineFirst, Network, Prediction
-from mijax.core.pytrees import hyper_parameters, in_chunks, known, pytree, static
+from mijax.core.pytrees import concrete, hyper_parameters, in_chunks, pytree, static
 from mijax.core.results import Inference, Reconstruction, choose, infer
 from mijax.core.target import Target, split_columns
 
@@ -21,10 +21,10 @@ __all__ = [
     "Reconstruction",
     "Target",
     "choose",
+    "concrete",
     "hyper_parameters",
     "in_chunks",
     "infer",
-    "known",
     "pytree",
     "split_columns",
     "static",

@@ -19,7 +19,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
-from mijax.core import known
+from mijax.core import concrete
 from mijax.defenses import Defense
 
 
@@ -61,6 +61,6 @@ def _clip(norm: Array, gradient: Any) -> Any:
 
 
 def _check(norm: float | Array) -> None:
-    value = known(jnp.asarray(norm))
+    value = concrete(jnp.asarray(norm))
     if value is not None and not value > 0:
         raise ValueError(f"The clipping norm is {norm}: it must be above 0.")

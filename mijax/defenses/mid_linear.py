@@ -23,7 +23,7 @@ from jax import Array, lax
 from jax.scipy.special import logsumexp
 from jax.tree_util import Partial
 
-from mijax.core import known
+from mijax.core import concrete
 from mijax.defenses import Defense
 from mijax.models.linear import Affine, minimum, predict, ridge
 
@@ -78,7 +78,7 @@ def mid_linear(
       Huber et al. On entropy approximation for Gaussian mixture random vectors.
       MFI 2008. doi:10.1109/MFI.2008.4648062.
     """
-    value = known(jnp.asarray(weight))
+    value = concrete(jnp.asarray(weight))
     if value is not None and not (value >= 0).all():
         raise ValueError(f"weight is {weight}: it must be 0 or more.")
     _check_noise(noise)
@@ -113,6 +113,6 @@ def _noised(key: Array, noise: Array, predictions: Array) -> Array:
 
 
 def _check_noise(noise: float | Array) -> None:
-    value = known(jnp.asarray(noise))
+    value = concrete(jnp.asarray(noise))
     if value is not None and not (value > 0).all():
         raise ValueError(f"noise is {noise}: it must be positive.")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mijax.core import known
+from mijax.core import concrete
 from mijax.defenses import Defense
 
 Change = Callable[[Array, Any], Any]
@@ -51,7 +51,7 @@ def laplace(scale: float | Array, seed: int | Array = 0) -> Defense:
 
 
 def _additive(sampler: Any, scale: float | Array, seed: int | Array) -> Defense:
-    value = known(jnp.asarray(scale))
+    value = concrete(jnp.asarray(scale))
     if value is not None and not value >= 0:
         raise ValueError(f"The noise's scale is {scale}: it must be 0 or more.")
 

@@ -20,7 +20,7 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from mijax.core import known
+from mijax.core import concrete
 from mijax.defenses import Defense
 
 
@@ -81,6 +81,6 @@ def _stateless(keep: Any) -> Defense:
 
 
 def _check(rate: float | Array) -> None:
-    value = known(jnp.asarray(rate))
+    value = concrete(jnp.asarray(rate))
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"The pruning rate is {rate}: it must lie in [0, 1].")

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mijax.core import known
+from mijax.core import concrete
 from mijax.defenses import Defense
 from mijax.defenses.noise import randomized
 
@@ -45,7 +45,7 @@ def stochastic(levels: int | Array, seed: int | Array = 0) -> Defense:
     Raises:
       ValueError: if `levels` is not positive.
     """
-    value = known(jnp.asarray(levels))
+    value = concrete(jnp.asarray(levels))
     if value is not None and not value >= 1:
         raise ValueError(f"levels is {levels}: it must be 1 or more.")
 

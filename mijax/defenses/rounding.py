@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from mijax.core import known
+from mijax.core import concrete
 from mijax.defenses import Defense
 
 
@@ -27,7 +27,7 @@ def rounding(step: float | Array) -> Defense:
       Fredrikson, Jha, Ristenpart. Model inversion attacks that exploit confidence
       information and basic countermeasures. CCS 2015. doi:10.1145/2810103.2813677.
     """
-    value = known(jnp.asarray(step))
+    value = concrete(jnp.asarray(step))
     if value is not None and not 0 <= float(value.min()) <= float(value.max()) <= 1:
         raise ValueError(f"The rounding step is {step}: it must lie in [0, 1].")
     return Defense(output=Partial(_round, jnp.asarray(step, jnp.float32)))

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from mijax.core import known
+from mijax.core import concrete
 from mijax.defenses import Defense
 
 _CHUNK = 32  # features that are differentiated at a time; changes no result
@@ -73,7 +73,7 @@ def mask(features: Callable[[Array], Array], x: Array, rate: float | Array) -> A
 
     Arguments are those of `soteria`.
     """
-    value = known(jnp.asarray(rate))
+    value = concrete(jnp.asarray(rate))
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"Soteria's rate is {rate}: it must lie in [0, 1].")
     values = features(x)  # [B, F]

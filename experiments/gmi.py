@@ -35,7 +35,7 @@ from mijax.attacks import gmi, mi_face
 from mijax.attacks.inversion import losses
 from mijax.core import Glimpse, Prior, Target
 from mijax.data import Dataset
-from mijax.knowledge import WhiteBox, glimpses
+from mijax.knowledge import WhiteBox, glimpses, validate
 from mijax.metrics import distribution, identity, images
 from mijax.models.face_evolve import FaceEvolve
 from mijax.models.lenet import mcnn, scnn
@@ -202,6 +202,7 @@ def main() -> None:
         if _GLIMPSE.value != "none":
             glimpse = GLIMPSES[_GLIMPSE.value](jnp.asarray(subjects))
             knowledge = dataclasses.replace(knowledge, glimpse=glimpse)
+        validate(knowledge)
         found, seconds = attacks(
             keys["attack"],
             knowledge,

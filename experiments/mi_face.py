@@ -40,7 +40,7 @@ from mijax.attacks.inversion import processing
 from mijax.core import Reconstruction, Target
 from mijax.data import Dataset, TrainTest
 from mijax.defenses.rounding import rounding
-from mijax.knowledge import Codec, Scores, WhiteBox
+from mijax.knowledge import Codec, Scores, WhiteBox, validate
 from mijax.metrics import identity, images
 from mijax.models.lenet import LeNet
 from mijax.models.mlp import DAE, MLP, SoftmaxRegression, denoising_loss
@@ -473,7 +473,7 @@ def attack_all(
         print(f"attack: {name}", flush=True)
         number = trained.target.num_classes
         labels = jnp.arange(number, dtype=jnp.int32)
-        knowledge = WhiteBox(trained.target, labels, codec=trained.codec)
+        knowledge = validate(WhiteBox(trained.target, labels, codec=trained.codec))
         config = _CONFIG(preset.code if trained.codec else preset.pixels)
         found[name] = stages.once(
             workdir,

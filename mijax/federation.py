@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from mijax.core import Defense, Prediction, Target, hyper_parameters, known, static
+from mijax.core import Defense, Prediction, Target, concrete, hyper_parameters, static
 from mijax.training import cross_entropy
 
 
@@ -58,7 +58,7 @@ class Recipe:
             )
         if self.local_batch is not None and self.local_batch < 1:
             raise ValueError(f"local_batch is {self.local_batch}: it must be positive.")
-        rate = known(self.learning_rate)
+        rate = concrete(self.learning_rate)
         if self.local_steps and rate is not None and not np.all(rate > 0):
             raise ValueError(
                 f"learning_rate is {self.learning_rate}: local steps share no change "
@@ -250,7 +250,7 @@ def share(
     Raises:
       ValueError: as `client_update`, or if labels are no classes of the target.
     """
-    given, classes = known(labels), target.num_classes
+    given, classes = concrete(labels), target.num_classes
     if given is not None and given.ndim == 2:
         wrong = given[(given < 0) | (given >= classes)]
         if wrong.size:

@@ -26,6 +26,7 @@ from mijax.knowledge import (
     PoisonedTraining,
     confusion,
     normal,
+    validate,
 )
 from mijax.models import linear
 
@@ -51,7 +52,8 @@ def _attribute(attack, config, *, random):
 
     def run(config=config, **changes):
         known = _partial_record(attack, 0, lambda f: f)
-        attack.attack(jax.random.key(0), dataclasses.replace(known, **changes), config)
+        known = validate(dataclasses.replace(known, **changes))
+        attack.attack(jax.random.key(0), known, config)
 
     def candidates(**changes):
         known = _partial_record(attack, 0, lambda f: f).candidates
@@ -131,7 +133,7 @@ def _poisoned():
 
     def run(**changes):
         known = dataclasses.replace(_poisoned_training(0, lambda f: f), **changes)
-        poisoned_regression.attack(jax.random.key(0), known, config)
+        poisoned_regression.attack(jax.random.key(0), validate(known), config)
 
     refused = (
         (functools.partial(run, rows=0), "rows is 0"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from mijax.core import Prediction, Target, choose, known, pytree, static
+from mijax.core import Prediction, Target, choose, concrete, pytree, static
 
 SHAPE = (8, 8, 1)
 
@@ -144,11 +144,11 @@ class TestPytree:
         with pytest.raises(AttributeError):
             Sized(0.5).rate = 1.0
 
-    def test_known_numbers(self):
+    def test_concrete_numbers(self):
         seen = []
-        jax.jit(lambda x: seen.append(known(x)))(1.0)
+        jax.jit(lambda x: seen.append(concrete(x)))(1.0)
         assert seen == [None]
-        assert known(jax.random.key(0)) is None
-        assert known(jax.ShapeDtypeStruct((), jnp.float32)) is None
-        assert known(None) is None
-        np.testing.assert_array_equal(known(jnp.arange(3)), [0, 1, 2])
+        assert concrete(jax.random.key(0)) is None
+        assert concrete(jax.ShapeDtypeStruct((), jnp.float32)) is None
+        assert concrete(None) is None
+        np.testing.assert_array_equal(concrete(jnp.arange(3)), [0, 1, 2])

@@ -11,7 +11,7 @@ from contract_case import Case, kinds
 
 from mijax.attacks import gmi, mi_face
 from mijax.core import Prior, Reconstruction, Target
-from mijax.knowledge import WhiteBox
+from mijax.knowledge import WhiteBox, validate
 
 
 def _inversion(attack, config, *, random):
@@ -45,7 +45,7 @@ def _refused_inversions(attack, kind, config):
             prior=prior or tiny.prior(),
             **auxiliary,
         )
-        attack.attack(jax.random.key(0), known, config)
+        attack.attack(jax.random.key(0), validate(known), config)
 
     nan = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), tiny.variables(1))
     infinite = dataclasses.replace(tiny.prior(), critic=jnp.array([jnp.inf]))

@@ -10,7 +10,7 @@ import pytest
 from mijax import search
 from mijax.core import Glimpse, Target
 from mijax.defenses.rounding import rounding
-from mijax.knowledge import Labels, Scores, WhiteBox
+from mijax.knowledge import Labels, Scores, WhiteBox, validate
 
 SHAPE = (8, 8, 1)
 LABELS = jnp.array([0, 2])
@@ -161,6 +161,7 @@ class TestOpacity:
                     assert name in (
                         *("oracle", "query", "of", "of_labels"),
                         *("from_callable", "from_label_callable"),
+                        *("check_labels", "check_values"),
                     )
                 if type(value).__module__.startswith("mijax"):
                     todo.append(value)
@@ -182,19 +183,41 @@ class TestOpacity:
 
 
 class TestChecks:
+    def test_making_and_mapping_knowledge_copies_nothing_to_the_host(
+        self, target, prior, monkeypatch
+    ):
+        copied = []
+        monkeypatch.setattr(jax, "device_get", copied.append)
+        for known in (
+            WhiteBox(target, LABELS, prior),
+            Scores.of(target, LABELS, prior=prior),
+        ):
+            jax.tree.map(lambda leaf: leaf, known)
+            dataclasses.replace(known, labels=LABELS[::-1])
+        assert not copied
+
+    @pytest.mark.parametrize("kind", [Scores, Labels])
+    def test_hidden_parameters_are_checked_once(self, kind, target):
+        broken = jax.tree.map(lambda leaf: leaf * jnp.nan, target.params)
+        hidden = kind.of(dataclasses.replace(target, params=broken), LABELS)
+        with pytest.raises(ValueError, match=r"target's parameters.*NaN"):
+            validate(hidden)
+        known = kind.of(target, LABELS)
+        assert validate(known) is known
+
     def test_lists_are_not_labels(self, target):
         with pytest.raises(ValueError, match="labels are a list"):
-            WhiteBox(target, [0, 1])
+            validate(WhiteBox(target, [0, 1]))
 
     def test_glimpses_are_checked(self, target):
         glimpse = Glimpse(jnp.full((1, *SHAPE), jnp.nan), jax.tree_util.Partial(abs))
         with pytest.raises(ValueError, match=r"glimpse.* hold 64"):
-            WhiteBox(target, LABELS[:1], glimpse=glimpse)
+            validate(WhiteBox(target, LABELS[:1], glimpse=glimpse))
 
     def test_half_precision_is_checked(self, target):
         public = jnp.full((1, *SHAPE), jnp.inf, jnp.bfloat16)
         with pytest.raises(ValueError, match="public images hold 64"):
-            WhiteBox(target, LABELS, public=public)
+            validate(WhiteBox(target, LABELS, public=public))
 
     @pytest.mark.parametrize("kind", [Scores, Labels])
     def test_images_of_another_shape(self, kind, target):
@@ -203,7 +226,7 @@ class TestChecks:
 
     def test_labels_of_a_host(self):
         with pytest.raises(ValueError, match="labels hold 2"):
-            Scores.from_callable(uniform, LABELS, SHAPE, 2)
+            validate(Scores.from_callable(uniform, LABELS, SHAPE, 2))
 
     @pytest.mark.parametrize(
         ("kind", "answer", "message"),
@@ -227,5 +250,6 @@ class TestChecks:
     def test_trees_of_anything_may_be_made(self, target, prior):
         scores = Scores.of(target, LABELS, prior=prior)
         jax.tree.map(lambda leaf: None, scores)
+        jax.tree.map(lambda leaf: None, WhiteBox(target, LABELS, prior))
         axes = jax.tree.map(lambda leaf: 0, scores)
         assert axes.labels == 0

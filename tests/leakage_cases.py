@@ -20,7 +20,7 @@ from mijax.attacks import (
     linear_leak,
 )
 from mijax.core import Reconstruction, Target
-from mijax.knowledge import SharedUpdate
+from mijax.knowledge import SharedUpdate, validate
 
 
 def _leak(attack, config, *, batch=1, random=True):
@@ -66,7 +66,7 @@ def _refused_updates(attack, config, batch):
     def run(config=config, spoil=lambda update: update, **changes):
         known = _shared(attack, 0, lambda function: function, batch)
         known = dataclasses.replace(known, update=spoil(known.update), **changes)
-        attack.attack(jax.random.key(0), known, config)
+        attack.attack(jax.random.key(0), validate(known), config)
 
     def times(number):
         return lambda update: jax.tree.map(lambda leaf: number * leaf, update)

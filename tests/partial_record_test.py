@@ -24,6 +24,7 @@ from mijax.knowledge import (
     normal,
     partial_record,
     reliability,
+    validate,
 )
 from mijax.models import linear
 from mijax.models.mlp import MLP
@@ -292,11 +293,12 @@ class TestRefused:
             ((0, [1.0, 1.0]), "spelled alike"),
             ((0, [1.0, 2.0], [0.5, 0.3, 0.2]), r"prior is \(3,\)"),
             ((0, [1.0, 2.0], [1.5, -0.5]), "least value -0.5"),
-            ((0, [1.0, np.nan]), "encodings hold 1 values that are NaN"),
             ((0.5, [1.0, 2.0]), "columns are float64"),
         ]:
             with pytest.raises(ValueError, match=message):
                 Candidates.of(*arguments)
+        with pytest.raises(ValueError, match="encodings hold 1 values that are NaN"):
+            Candidates.of(0, [1.0, np.nan]).check_values()
         with pytest.raises(ValueError, match="product already"):
             Candidates.product(Candidates.product(FIELD, OTHER))
 
@@ -311,7 +313,9 @@ class TestRefused:
     def test_a_target_of_classes_needs_classes(self):
         target = Target.from_function(lambda w, x: x @ w, jnp.ones((6, 2)), (6,))
         with pytest.raises(ValueError, match="outcome is float32"):
-            PartialRecord(Oracle.of(target), jnp.ones((1, 6)), FIELD, jnp.zeros(1))
+            validate(
+                PartialRecord(Oracle.of(target), jnp.ones((1, 6)), FIELD, jnp.zeros(1))
+            )
         with pytest.raises(ValueError, match="outcome=, error="):
             map_inference.attack(
                 KEY, PartialRecord(Oracle.of(target), jnp.ones((1, 6)), FIELD)

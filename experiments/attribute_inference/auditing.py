@@ -28,7 +28,7 @@ from experiments.attribute_inference.setting import Setting
 from experiments.harness import figures, report
 from mijax.attacks import csmia, map_inference
 from mijax.data import tables
-from mijax.knowledge import Oracle, PartialRecord, confusion, normal
+from mijax.knowledge import Oracle, PartialRecord, confusion, normal, validate
 from mijax.metrics import attributes, intervals
 
 Columns = dict[str, np.ndarray]
@@ -331,11 +331,12 @@ def audit(
         priors = settings.candidates(plain, field, victims.imputed)
         for row, error in errors(answers, outcome).items():
             known = PartialRecord(box, x[side], priors, victims.outcome, error)
-            inferred = map_inference.attack(jax.random.key(seed), known)
+            inferred = map_inference.attack(jax.random.key(seed), validate(known))
             found |= settings.inferred(side, row, inferred)
         if answers.shape[1] > 1:
             known = PartialRecord(box, x[side], priors, victims.outcome)
-            inferred = csmia.attack(settings.key(seed, f"csmia-{side}"), known)
+            csmia_key = settings.key(seed, f"csmia-{side}")
+            inferred = csmia.attack(csmia_key, validate(known))
             found |= settings.inferred(side, "csmia", inferred)
     return found, setting
 

@@ -20,7 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from mijax.core import Inference, Target
 from mijax.data import tables
-from mijax.knowledge import Candidates, Oracle, PartialRecord
+from mijax.knowledge import Candidates, Oracle, PartialRecord, validate
 
 SIDES = "train", "test"
 _FOLDS = 4
@@ -86,9 +86,8 @@ class Setting(NamedTuple):
         """The records of a side with the field missing, and a target to ask."""
         victims = self.sides[side]
         more = {"outcome": victims.outcome} | more
-        return PartialRecord(
-            Oracle.of(target), victims.x, self.candidates(prior), **more
-        )
+        candidates = self.candidates(prior)
+        return validate(PartialRecord(Oracle.of(target), victims.x, candidates, **more))
 
 
 def candidates(encoder: tables.Encoder, name: str, prior: np.ndarray) -> Candidates:

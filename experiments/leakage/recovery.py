@@ -21,7 +21,7 @@ from mijax import batching, federation
 from mijax.core import Reconstruction, Target
 from mijax.defenses import Defense
 from mijax.federation import Recipe
-from mijax.knowledge import SharedUpdate
+from mijax.knowledge import SharedUpdate, validate
 
 Attack = Callable[[Array, SharedUpdate, Any], Reconstruction]
 Change = Callable[[SharedUpdate], SharedUpdate]
@@ -165,7 +165,7 @@ def _attack(
         similar=None if setting.similar is None else setting.similar(clients, rows),
         **setting.auxiliary,
     )
-    arguments = attack_keys, knowledge, setting.config
+    arguments = attack_keys, validate(knowledge), setting.config
     found, seconds = _program(setting.attack, null, len(rows))(*arguments)
     fields = {"x": found.x, "loss": found.loss, "trace": found.trace}
     if found.labels is not None:

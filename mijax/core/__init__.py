@@ -8,7 +8,7 @@ from mijax.core.auxiliary import Glimpse, Paths, Prior
 from mijax.core.defense import Defense, Objective, chain
 from mijax.core.networks import AffineFirst, Network, Prediction
 from mijax.core.payload import Payload, to_bits, to_bytes
-from mijax.core.pytrees import hyper_parameters, in_chunks, known, pytree, static
+from mijax.core.pytrees import concrete, hyper_parameters, in_chunks, pytree, static
 from mijax.core.results import Inference, Reconstruction, choose, infer
 from mijax.core.target import Target, split_columns
 
@@ -27,10 +27,10 @@ __all__ = [
     "Target",
     "chain",
     "choose",
+    "concrete",
     "hyper_parameters",
     "in_chunks",
     "infer",
-    "known",
     "pytree",
     "split_columns",
     "static",

@@ -31,7 +31,7 @@ def hyper_parameters(cls: type[T]) -> type[T]:
     def check(self: Any) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            numbers = known(value)
+            numbers = concrete(value)
             if numbers is not None and not np.all(np.isfinite(numbers)):
                 raise ValueError(f"{field.name} is {value}: it must be finite.")
         own(self)
@@ -40,8 +40,8 @@ def hyper_parameters(cls: type[T]) -> type[T]:
     return pytree(cls)
 
 
-def known(value: Any) -> np.ndarray | None:
-    """Returns numbers, or None inside a trace, where there are none."""
+def concrete(value: Any) -> np.ndarray | None:
+    """Returns a NumPy array, or None if the value is traced or not a number."""
     if isinstance(value, float):
         return np.asarray(value)
     if not isinstance(value, np.ndarray | np.generic | jax.Array):

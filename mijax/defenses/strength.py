@@ -9,7 +9,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
-from mijax.core import Defense, known
+from mijax.core import Defense, concrete
 
 
 def positive(name: str, given: float | Array) -> Array:
@@ -38,7 +38,7 @@ def _checked(
     holds: Callable[[np.ndarray], Any],
     range_: str,
 ) -> Array:
-    numbers = known(float(given) if isinstance(given, int) else given)
+    numbers = concrete(float(given) if isinstance(given, int) else given)
     if numbers is not None and not np.all(holds(numbers) & np.isfinite(numbers)):
         raise ValueError(f"{name} is {given}: it must be {range_}.")
     return jnp.asarray(given, float)

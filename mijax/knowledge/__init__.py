@@ -4,7 +4,7 @@ What an adversary may not see has no field to be read from. Auxiliary informatio
 generator, public images, a glimpse of the private image, is a field of its own.
 """
 
-from mijax.knowledge.black_box import Labels, Oracle, Scores
+from mijax.knowledge.black_box import BlackBox, Labels, Oracle, Scores
 from mijax.knowledge.partial_record import (
     Asked,
     Candidates,
@@ -16,10 +16,12 @@ from mijax.knowledge.partial_record import (
 from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.shared_update import SharedUpdate
 from mijax.knowledge.training_pipeline import TrainingPipeline
+from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
 
 __all__ = [
     "Asked",
+    "BlackBox",
     "Candidates",
     "Codec",
     "Labels",
@@ -33,4 +35,5 @@ __all__ = [
     "confusion",
     "normal",
     "reliability",
+    "validate",
 ]

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ _ROUNDING = 1e-3  # by which a callable's confidences may leave [0, 1]
 
 
 @pytree
-class Scores:
-    """A query that returns confidences, as released; nothing else of the model.
+class BlackBox:
+    """A query of a model of which nothing else is seen: `Scores` or `Labels`.
 
     Make one with `of` or `from_callable`. Differentiating through it raises.
 
@@ -41,9 +41,18 @@ class Scores:
     public: Array | None = None
     prior: Prior | None = None
 
-    def __post_init__(self) -> None:
-        """Refuses labels and images that cannot be right."""
-        validation.labels_and_auxiliaries(self, self.oracle)
+    _LABEL_ONLY: ClassVar[bool] = False
+
+    def check_labels(self) -> None:
+        """Raises ValueError if labels are not `[V]` classes of the model."""
+        validation.check_vector_of_labels(self.labels, self.num_classes)
+
+    def check_values(self) -> None:
+        """Raises ValueError if labels, images or the model cannot be right."""
+        self.check_labels()
+        self.oracle.check_values()
+        validation.check_finite("The public images", self.public)
+        validation.check_finite("The prior's parameters", self.prior)
 
     @classmethod
     def of(
@@ -54,8 +63,8 @@ class Scores:
         release: Callable[[Array], Array] | None = None,
         budget: int | None = None,
         **auxiliary: Any,
-    ) -> "Scores":
-        """Hides a target behind its confidences.
+    ) -> Self:
+        """Hides a target behind its answers.
 
         Args:
           target: the model.
@@ -65,7 +74,8 @@ class Scores:
           budget: how many examples may be asked about.
           **auxiliary: `public`, `prior`.
         """
-        return cls(Oracle.of(target, release), labels, 0, budget, **auxiliary)
+        hide = Oracle.of_labels if cls._LABEL_ONLY else Oracle.of
+        return cls(hide(target, release), labels, 0, budget, **auxiliary)
 
     @classmethod
     def from_callable(
@@ -77,20 +87,20 @@ class Scores:
         *,
         budget: int | None = None,
         **auxiliary: Any,
-    ) -> "Scores":
+    ) -> Self:
         """Hides any Python callable: scikit-learn, PyTorch, an HTTP client.
 
         Args:
-          function: `images [B, *shape] -> confidences [B, num_classes]`, NumPy arrays;
-            confidences are in [0, 1], or the query fails.
+          function: of `images [B, *shape]`; returns confidences `[B, num_classes]` in
+            [0, 1] for `Scores`, integer labels `[B]` for `Labels`; NumPy arrays.
           labels: `[V]`.
           shape: of one example.
           num_classes: K.
           budget: how many examples may be asked about.
           **auxiliary: `public`, `prior`.
         """
-        oracle = Oracle.from_callable(function, shape, num_classes)
-        return cls(oracle, labels, 0, budget, **auxiliary)
+        hide = Oracle.from_label_callable if cls._LABEL_ONLY else Oracle.from_callable
+        return cls(hide(function, shape, num_classes), labels, 0, budget, **auxiliary)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,7 +112,17 @@ class Scores:
         """K."""
         return self.oracle.num_classes
 
-    def query(self, x: Array) -> tuple[Array, "Scores"]:
+    def _ask(self, x: Array) -> tuple[Array, Self]:
+        spent = self.spent + jnp.int32(x.shape[0])
+        answer = self.oracle._answers(afforded(self.budget, spent, x))
+        return answer, dataclasses.replace(self, spent=spent)
+
+
+@pytree
+class Scores(BlackBox):
+    """A query that returns confidences, as released; nothing else of the model."""
+
+    def query(self, x: Array) -> tuple[Array, Self]:
         """Asks about images `[B, *shape]`.
 
         Returns:
@@ -112,70 +132,19 @@ class Scores:
           ValueError: if the images are of another shape.
           RuntimeError: when run, if the budget does not allow it.
         """
-        answer, spent = _ask(self, x)
-        return answer, _counted(self, spent)
+        return self._ask(x)
 
 
 @pytree
-class Labels:
-    """A query that returns the predicted label alone.
+class Labels(BlackBox):
+    """A query that returns the predicted label alone."""
 
-    Make one with `of` or `from_callable`. Attributes are those of `Scores`.
-    """
+    _LABEL_ONLY: ClassVar[bool] = True
 
-    oracle: "Oracle"
-    labels: Array
-    spent: Array | int = 0
-    budget: int | None = static(default=None)
-    public: Array | None = None
-    prior: Prior | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses labels and images that cannot be right."""
-        validation.labels_and_auxiliaries(self, self.oracle)
-
-    @classmethod
-    def of(
-        cls,
-        target: Target,
-        labels: Array,
-        *,
-        release: Callable[[Array], Array] | None = None,
-        budget: int | None = None,
-        **auxiliary: Any,
-    ) -> "Labels":
-        """Hides a target behind its predicted label; arguments as in `Scores.of`."""
-        return cls(Oracle.of_labels(target, release), labels, 0, budget, **auxiliary)
-
-    @classmethod
-    def from_callable(
-        cls,
-        function: Callable[[np.ndarray], Any],
-        labels: Array,
-        shape: tuple[int, ...],
-        num_classes: int,
-        *,
-        budget: int | None = None,
-        **auxiliary: Any,
-    ) -> "Labels":
-        """Hides a Python callable that returns labels `[B]` of images `[B, *shape]`."""
-        oracle = Oracle.from_label_callable(function, shape, num_classes)
-        return cls(oracle, labels, 0, budget, **auxiliary)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one example."""
-        return self.oracle.shape
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return self.oracle.num_classes
-
-    def query(self, x: Array) -> tuple[Array, "Labels"]:
-        """Asks about images `[B, *shape]`; returns labels `[B]` and what is left."""
-        answer, spent = _ask(self, x)
-        return jnp.argmax(answer, -1).astype(jnp.int32), _counted(self, spent)
+    def query(self, x: Array) -> tuple[Array, Self]:
+        """Asks about images `[B, *shape]`; like `Scores.query`, but labels `[B]`."""
+        answer, counted = self._ask(x)
+        return jnp.argmax(answer, -1).astype(jnp.int32), counted
 
 
 # Opaque oracles -------------------------------------------------------------------
@@ -237,7 +206,6 @@ class Oracle:
 
     @classmethod
     def _hiding(cls, answer: "_Confidences", target: Target, release: Any) -> "Oracle":
-        validation.finite("The target's parameters", target.params)
         return cls(answer, (target, release), target.shape, target.num_classes)
 
     @classmethod
@@ -262,6 +230,12 @@ class Oracle:
     ) -> "Oracle":
         """Hides a Python callable that returns integer labels `[B]`."""
         return cls(_HostLabels(function, num_classes), (), shape, num_classes)
+
+    def check_values(self) -> None:
+        """Raises ValueError if what is hidden holds NaN or infinity."""
+        if isinstance(self.__answer, _Confidences):
+            target, _ = self.__hidden
+            validation.check_finite("The target's parameters", target.params)
 
     def _completed(self, records: Array, columns: Array, values: Array) -> Array:
         """Asks about each record with each completion of its unknown columns.
@@ -407,11 +381,6 @@ class _HostLabels(_Host):
         return np.eye(self.num_classes, dtype=np.float32)[labels]
 
 
-def _ask(knowledge: Scores | Labels, x: Array) -> tuple[Array, Array]:
-    spent = knowledge.spent + jnp.int32(x.shape[0])
-    return knowledge.oracle._answers(afforded(knowledge.budget, spent, x)), spent
-
-
 def afforded(budget: int | None, spent: Array, x: Array) -> Array:
     """Returns `x`, once the budget is found to allow that `spent` queries are asked.
 
@@ -434,7 +403,3 @@ def _afford(budget: int, spent: Array) -> np.ndarray:
             "raise the budget, or lower the attack's steps."
         )
     return np.asarray(True)
-
-
-def _counted(knowledge: Any, spent: Array) -> Any:
-    return dataclasses.replace(knowledge, spent=spent)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mijax.core import Paths, in_chunks, known, pytree, static
+from mijax.core import Paths, concrete, in_chunks, pytree, static
 from mijax.knowledge import validation
 from mijax.knowledge.black_box import Oracle, afforded
 
@@ -43,10 +43,10 @@ class Candidates:
     value: Array | None = None
     num_values: int | None = static(default=None)
 
-    def __post_init__(self) -> None:
-        """Refuses columns, encodings and priors that cannot be right."""
-        validation.finite("The candidates' encodings", self.encodings)
-        columns, prior = known(self.columns), known(self.log_prior)
+    def check_values(self) -> None:
+        """Raises ValueError if columns, encodings or priors cannot be right."""
+        validation.check_finite("The candidates' encodings", self.encodings)
+        columns, prior = concrete(self.columns), concrete(self.log_prior)
         if columns is not None and columns.ndim == 1:
             columns = columns.tolist()
             if len(set(columns)) < len(columns):
@@ -194,12 +194,20 @@ class PartialRecord:
     spent: Array | int = 0
     budget: int | None = static(default=None)
 
-    def __post_init__(self) -> None:
-        """Refuses records and outcomes that cannot be right."""
-        outcome = known(self.outcome)
+    def check_values(self) -> None:
+        """Raises ValueError if records, outcomes or the model cannot be right."""
+        self.oracle.check_values()
+        self.candidates.check_values()
+        self._check_outcomes()
+        self._check_columns()
+        if self.record.ndim == 2:
+            validation.check_finite("The known fields of the records", self.known)
+
+    def _check_outcomes(self) -> None:
+        outcome = concrete(self.outcome)
         if outcome is not None:
-            validation.finite("The outcomes", outcome)
-            classes = getattr(self.oracle, "num_classes", 1)
+            validation.check_finite("The outcomes", outcome)
+            classes = self.oracle.num_classes
             if classes > 1 and not np.issubdtype(outcome.dtype, np.integer):
                 raise ValueError(
                     f"outcome is {outcome.dtype}: the model tells {classes} classes, "
@@ -211,17 +219,16 @@ class PartialRecord:
                     f"outcome holds {wrong}: the model's classes are 0 to "
                     f"{classes - 1}."
                 )
-        record, columns = known(self.record), known(self.candidates.columns)
-        if record is not None and columns is not None and record.ndim == 2:
-            if (
-                columns.size
-                and not 0 <= columns.min() <= columns.max() < record.shape[1]
-            ):
-                raise ValueError(
-                    f"The candidates fill columns {columns.tolist()} but records have "
-                    f"{record.shape[1]} columns."
-                )
-            validation.finite("The known fields of the records", self.known)
+
+    def _check_columns(self) -> None:
+        columns, shape = concrete(self.candidates.columns), self.record.shape
+        if columns is None or not columns.size or len(shape) != 2:
+            return
+        if not 0 <= columns.min() <= columns.max() < shape[1]:
+            raise ValueError(
+                f"The candidates fill columns {columns.tolist()} but records have "
+                f"{shape[1]} columns."
+            )
 
     @property
     def num_values(self) -> int:
@@ -273,10 +280,10 @@ class PartialRecord:
         return in_chunks(some, rows, most), dataclasses.replace(self, spent=spent)
 
     def check_shapes(self) -> None:
-        """Refuses records, candidates and outcomes that do not fit the model.
+        """Checks that records, candidates and outcomes fit the model.
 
         Raises:
-          ValueError: if they do not.
+          ValueError: if they do not; outcomes and columns are checked where concrete.
         """
         shape, width = self.record.shape, self.oracle.shape
         size, candidates = self.candidates.encodings.shape[0], self.candidates
@@ -299,6 +306,8 @@ class PartialRecord:
             raise ValueError(
                 f"outcome is {self.outcome.shape}: give one a record, {shape[:1]}."
             )
+        self._check_outcomes()
+        self._check_columns()
         if shape[0] * size > _COUNTABLE:
             raise ValueError(
                 f"{shape[0]:,} records x {size:,} candidates are more queries than a "
@@ -315,7 +324,7 @@ def normal(deviation: float | Array) -> Callable[[Array, Array], Array]:
     Raises:
       ValueError: if the deviation is not positive.
     """
-    value = known(jnp.asarray(deviation))
+    value = concrete(jnp.asarray(deviation))
     if value is not None and not np.all((value > 0) & np.isfinite(value)):
         raise ValueError(
             f"The deviation is {deviation}: it must be positive; of a model that errs "
@@ -359,7 +368,7 @@ def reliability(counts: Any) -> Callable[[Array, Array], Array]:
 
 def _log_shares(counts: Any, axis: int) -> Array:
     counts = jnp.asarray(counts, jnp.float32)
-    value = known(counts)
+    value = concrete(counts)
     if value is not None and not np.all((value >= 0) & np.isfinite(value)):
         raise ValueError(
             f"The confusion matrix holds {value.min()}: it must hold counts, none of "

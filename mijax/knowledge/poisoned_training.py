@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from mijax.core import Target, known, pytree, static
+from mijax.core import Target, concrete, pytree, static
 from mijax.knowledge import validation
 from mijax.knowledge.partial_record import Candidates
 
@@ -37,13 +37,17 @@ class PoisonedTraining:
     size: float | Array | None = None
 
     def __post_init__(self) -> None:
-        """Refuses rows and numbers of rows that cannot be right."""
-        validation.finite("The adversary's records", self.x)
-        validation.finite("The adversary's outcomes", self.y)
-        outcomes = known(self.y)
+        """Raises ValueError if no row may be added."""
+        if self.rows < 1:
+            raise ValueError(f"rows is {self.rows}: poison takes at least one.")
+
+    def check_values(self) -> None:
+        """Raises ValueError if records or outcomes cannot be right."""
+        self.candidates.check_values()
+        validation.check_finite("The adversary's records", self.x)
+        validation.check_finite("The adversary's outcomes", self.y)
+        outcomes = concrete(self.y)
         if outcomes is not None and np.ptp(outcomes) == 0:
             raise ValueError(
                 f"All outcomes are {outcomes.flat[0]}: there is nothing to regress."
             )
-        if self.rows < 1:
-            raise ValueError(f"rows is {self.rows}: poison takes at least one.")

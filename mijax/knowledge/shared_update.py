@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mijax.core import Prior, Target, known, pytree, static
+from mijax.core import Prior, Target, concrete, pytree, static
 from mijax.federation import Recipe
 from mijax.knowledge import validation
 
@@ -46,27 +46,27 @@ class SharedUpdate:
     public: Array | None = None
 
     def __post_init__(self) -> None:
-        """Refuses numbers that cannot be right; `checked` refuses shapes."""
+        """Raises if the batch is empty; `checked` raises for shapes."""
         if self.batch_size < 1:
             raise ValueError(
                 f"batch_size is {self.batch_size}: a client shares what 1 or more "
                 "examples taught it."
             )
-        validation.finite("The public images", self.public)
-        validation.finite("The similar images", self.similar)
-        validation.finite("The prior's parameters", self.prior)
-        validation.finite("The shared update's leaves ", self.update)
-        validation.finite("The shared statistics' leaves ", self.statistics)
-        if isinstance(self.target, Target):
-            validation.finite("The target's parameters", self.target.params)
+
+    def check_values(self) -> None:
+        """Raises ValueError if updates, images or parameters cannot be right."""
+        validation.check_finite("The public images", self.public)
+        validation.check_finite("The similar images", self.similar)
+        validation.check_finite("The prior's parameters", self.prior)
+        validation.check_finite("The shared update's leaves ", self.update)
+        validation.check_finite("The shared statistics' leaves ", self.statistics)
+        validation.check_finite("The target's parameters", self.target.params)
         if self.labels is not None:
-            validation.labels_and_auxiliaries(self, self.target)
+            validation.check_labels(self.labels, self.target.num_classes)
         _not_zero(self.update)
 
     def checked(self) -> "SharedUpdate":
         """Returns itself, if its shapes are those of the target and of one another.
-
-        Apart from the constructor, because `vmap` builds stacks of knowledge.
 
         Raises:
           ValueError: if they are not.
@@ -84,6 +84,7 @@ class SharedUpdate:
             running = self.target.running_statistics
             _same_architecture("statistics", self.statistics, running)
         if self.labels is not None:
+            validation.check_labels(self.labels, self.target.num_classes)
             expected = self.victims, self.batch_size
             if self.labels.shape != expected:
                 raise ValueError(
@@ -141,7 +142,7 @@ def _same_architecture(name: str, tree: Any, like: Any) -> None:
 def _not_zero(update: Any) -> None:
     """Refuses a client whose whole update is zero: it tells nothing."""
     leaves = jax.tree.leaves(update)
-    numbers = [leaf for leaf in map(known, leaves) if leaf is not None and leaf.ndim]
+    numbers = [leaf for leaf in map(concrete, leaves) if leaf is not None and leaf.ndim]
     if not numbers or len(numbers) < len(leaves):
         return
     largest = np.max([np.max(np.abs(x).reshape(len(x), -1), 1) for x in numbers], 0)

@@ -1,53 +1,84 @@
-"""Refuses, before any long work, knowledge that cannot be right."""
+"""Checks the values of knowledge, once, before any long work.
 
-from typing import Any
+Constructors check nothing that lies on a device: JAX calls them at each `tree.map`.
+Attacks check shapes, and labels where they are concrete. Parameters, images and updates
+are copied to the host by `validate` alone.
+"""
+
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mijax.core import known
+from mijax.core import concrete
 
 
-def labels_and_auxiliaries(knowledge: Any, model: Any) -> None:
-    """Refuses `labels` that are no classes of the model, and images that are none.
+class Checkable(Protocol):
+    """Knowledge whose values can be checked."""
+
+    def check_values(self) -> None:
+        """Raises ValueError if a value cannot be right."""
+
+
+K = TypeVar("K", bound=Checkable)
+
+
+def validate(knowledge: K) -> K:
+    """Returns the knowledge, after its values were checked on the host.
+
+    Call it once, where knowledge is made; values inside a trace are skipped.
 
     Raises:
-      ValueError: if they are.
+      ValueError: if a label is not a class of the model, or if parameters, images,
+        records or updates are NaN or infinite; the message names the leaf.
     """
-    if isinstance(knowledge.labels, list | tuple):
-        raise ValueError(
-            f"labels are a {type(knowledge.labels).__name__}: they must be an array "
-            "of integers, one a victim."
-        )
-    labels = known(knowledge.labels)
-    if labels is not None:
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(
-                f"labels are {labels.dtype}: they must be integers, one a victim."
-            )
-        if not labels.size:
-            raise ValueError("labels are empty: give one a victim.")
-        classes = getattr(model, "num_classes", None)
-        if classes is not None and (labels.min() < 0 or labels.max() >= classes):
-            wrong = labels[(labels < 0) | (labels >= classes)].flat[0]
-            raise ValueError(
-                f"labels hold {wrong}: the target's classes are 0 to {classes - 1}."
-            )
-    finite("The public images", knowledge.public)
-    finite("The prior's parameters", knowledge.prior)
+    knowledge.check_values()
+    return knowledge
 
 
-def finite(name: str, tree: Any) -> None:
-    """Refuses a tree that holds NaN or infinity, naming the leaf.
+def check_labels(labels: Any, num_classes: int) -> None:
+    """Checks that labels are integers, and where concrete, classes of the model.
 
     Raises:
-      ValueError: if it does.
+      ValueError: if they are not.
+    """
+    if isinstance(labels, list | tuple):
+        raise ValueError(
+            f"labels are a {type(labels).__name__}: they must be an array of integers, "
+            "one per victim."
+        )
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"labels are {labels.dtype}: they must be integers, one per victim."
+        )
+    if not labels.size:
+        raise ValueError("labels are empty: give one per victim.")
+    values = concrete(labels)
+    if values is not None and (values.min() < 0 or values.max() >= num_classes):
+        wrong = values[(values < 0) | (values >= num_classes)].flat[0]
+        raise ValueError(
+            f"labels hold {wrong}: the target's classes are 0 to {num_classes - 1}."
+        )
+
+
+def check_vector_of_labels(labels: Any, num_classes: int) -> None:
+    """Checks labels `[V]` of an attack on trained models, as `check_labels` does."""
+    check_labels(labels, num_classes)
+    if labels.ndim != 1:
+        raise ValueError(f"labels are {labels.shape}: they must be [V], one a victim.")
+
+
+def check_finite(name: str, tree: Any) -> None:
+    """Checks that a tree holds neither NaN nor infinity.
+
+    Raises:
+      ValueError: if it does; the message names the leaf.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        numbers = known(leaf)
-        if numbers is not None and jnp.issubdtype(numbers.dtype, jnp.floating):
-            bad = int(np.sum(~np.isfinite(numbers)))
+        values = concrete(leaf)
+        if values is not None and jnp.issubdtype(values.dtype, jnp.floating):
+            bad = int(np.sum(~np.isfinite(values)))
             if bad:
                 where = jax.tree_util.keystr(path)
                 raise ValueError(

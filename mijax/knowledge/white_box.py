@@ -45,12 +45,17 @@ class WhiteBox:
     glimpse: Glimpse | None = None
     codec: Codec | None = None
 
-    def __post_init__(self) -> None:
-        """Refuses labels, images and parameters that cannot be right."""
-        validation.labels_and_auxiliaries(self, self.target)
-        if isinstance(self.target, Target):
-            validation.finite("The target's parameters", self.target.params)
-        validation.finite("The glimpse", self.glimpse)
+    def check_labels(self) -> None:
+        """Raises ValueError if labels are not `[V]` classes of the target."""
+        validation.check_vector_of_labels(self.labels, self.target.num_classes)
+
+    def check_values(self) -> None:
+        """Raises ValueError if labels, images or parameters cannot be right."""
+        self.check_labels()
+        validation.check_finite("The public images", self.public)
+        validation.check_finite("The prior's parameters", self.prior)
+        validation.check_finite("The target's parameters", self.target.params)
+        validation.check_finite("The glimpse", self.glimpse)
 
     @property
     def victims(self) -> int:

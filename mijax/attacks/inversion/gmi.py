@@ -152,10 +152,7 @@ def _checked(knowledge: WhiteBox, config: Config) -> core.Prior:
             f"The prior draws images {prior.shape} but the target takes "
             f"{knowledge.target.shape}: train one of them at the other's size."
         )
-    if knowledge.labels.ndim != 1:
-        raise ValueError(
-            f"labels are {knowledge.labels.shape}: they must be [V], one a victim."
-        )
+    knowledge.check_labels()
     if config.restarts < 1:
         raise ValueError(f"restarts is {config.restarts}: it must be 1 or more.")
     glimpse, victims = knowledge.glimpse, knowledge.labels.shape[0]

@@ -32,7 +32,7 @@ import optax
 from jax import Array
 
 from mijax import core, search
-from mijax.core import hyper_parameters, known, static
+from mijax.core import concrete, hyper_parameters, static
 from mijax.knowledge import Scores, WhiteBox
 
 _COUNTABLE = 2**31 - 1
@@ -65,7 +65,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuses a difference that is none."""
-        difference = known(self.difference)
+        difference = concrete(self.difference)
         if difference is not None and not np.all(difference > 0):
             raise ValueError(
                 f"difference is {self.difference}: it must be positive, such as 0.05."
@@ -91,10 +91,7 @@ def attack(
         be more queries than a counter holds.
     """
     del key
-    if knowledge.labels.ndim != 1:
-        raise ValueError(
-            f"labels are {knowledge.labels.shape}: they must be [V], one a victim."
-        )
+    knowledge.check_labels()
     if isinstance(knowledge, Scores):
         found, decode, queries = _with_scores(knowledge, config)
     else:

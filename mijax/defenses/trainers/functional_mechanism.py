@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mijax.core import known
+from mijax.core import concrete
 from mijax.defenses.trainers.public_range import PublicRange
 from mijax.models.linear import Affine
 
@@ -43,7 +43,7 @@ def functional_mechanism(
       Zhang et al. Functional mechanism: regression analysis under differential privacy.
       PVLDB 2012. arXiv:1208.0219.
     """
-    value = known(jnp.asarray(epsilon))
+    value = concrete(jnp.asarray(epsilon))
     if value is not None and not (value > 0).all():
         raise ValueError(f"epsilon is {epsilon}: it must be positive.")
     square, line = perturbed(key, public.records(x), public.outcomes(y), epsilon)

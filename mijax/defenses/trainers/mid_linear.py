@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import logsumexp
 
-from mijax.core import known
+from mijax.core import concrete
 from mijax.models.linear import Affine, minimum, predict, ridge
 
 
@@ -76,10 +76,10 @@ def mid_linear(
       Huber et al. On entropy approximation for Gaussian mixture random vectors.
       MFI 2008. doi:10.1109/MFI.2008.4648062.
     """
-    value = known(jnp.asarray(weight))
+    value = concrete(jnp.asarray(weight))
     if value is not None and not (value >= 0).all():
         raise ValueError(f"weight is {weight}: it must be 0 or more.")
-    given = known(jnp.asarray(noise))
+    given = concrete(jnp.asarray(noise))
     if given is not None and not (given > 0).all():
         raise ValueError(f"noise is {noise}: it must be positive.")
     few = x[:centers]

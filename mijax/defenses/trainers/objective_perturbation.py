@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mijax.core import known
+from mijax.core import concrete
 from mijax.defenses.trainers.public_range import PublicRange
 from mijax.models.linear import Affine
 
@@ -51,7 +51,7 @@ def objective_perturbation(
       high-dimensional regression. COLT 2012.
     """
     for name, given in (("epsilon", epsilon), ("radius", radius)):
-        value = known(jnp.asarray(given))
+        value = concrete(jnp.asarray(given))
         if value is not None and not (value > 0).all():
             raise ValueError(f"{name} is {given}: it must be positive.")
     rows, aims = public.records(x), public.outcomes(y)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mijax.core import known
+from mijax.core import concrete
 
 _CELLS = 10**7
 
@@ -49,7 +49,7 @@ def private_histogram(
       Vinterbo. Differentially private projected histograms: construction and use for
       prediction. ECML PKDD 2012. doi:10.1007/978-3-642-33486-3_2.
     """
-    value = known(jnp.asarray(epsilon))
+    value = concrete(jnp.asarray(epsilon))
     if value is not None and not (value > 0).all():
         raise ValueError(f"epsilon is {epsilon}: it must be positive.")
     cells = math.prod(sizes)
@@ -58,7 +58,7 @@ def private_histogram(
             f"Fields of {sizes} categories make {cells:,} cells: project onto fewer, "
             f"at most {_CELLS:,}."
         )
-    given = known(codes)
+    given = concrete(codes)
     if given is not None and (np.any(given < 0) or np.any(given >= sizes)):
         raise ValueError(f"Codes must lie in 0 to {sizes}, less 1, of each field.")
     place = jnp.ravel_multi_index(tuple(jnp.moveaxis(codes, 1, 0)), sizes, mode="clip")

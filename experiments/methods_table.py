@@ -1,7 +1,7 @@
-"""The table of methods, made of what the attacks say of themselves.
+"""The tables of methods and defenses, made of what each says of itself.
 
-`python -m experiments.methods_table` prints it; with README.md as its argument it puts
-it between the markers there.
+`python -m experiments.methods_table` prints them; with README.md as its argument it
+puts each between its markers there.
 """
 
 import inspect
@@ -10,15 +10,17 @@ import re
 import sys
 import types
 import typing
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from mijax import attacks
-
-START, END = "<!-- methods -->", "<!-- end of methods -->"
+from mijax import attacks, defenses
+from mijax.defenses import Defense
 
 _REFERENCE = re.compile(
     r"(?P<authors>[^.]+? et al\.|[^.]+(?=\. ))\.? (?P<title>.+?)(?:\.|(?<=\?)) "
     r"(?P<venue>[^.]+ \d{4})\. (?P<kind>arXiv|doi|https):(?P<number>\S+?)\.?(?: |$)"
 )
+_GUARANTEE = re.compile(r"Guarantees (.+?)(?:;|\.(?= |$))")
 _SITES = {
     "arXiv": "https://arxiv.org/abs/",
     "doi": "https://doi.org/",
@@ -28,12 +30,54 @@ _SITES = {
 
 def table() -> str:
     """Returns the methods of `attacks.ALL` as a Markdown table, in their order."""
-    rows = [
+    return _markdown(
         ("method", "paper", "knowledge", "recovers"),
-        ("---", "---", "---", "---"),
-        *((name(m), papers(m), knowledge(m), recovers(m)) for m in attacks.ALL),
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        ((name(m), papers(m), knowledge(m), recovers(m)) for m in attacks.ALL),
+    )
+
+
+def table_of_defenses() -> str:
+    """Returns `defenses.ALL` and `defenses.TRAINERS` as a Markdown table."""
+    makers = [(make, places(make)) for make in defenses.ALL]
+    trainers = [(train, "training") for train in defenses.TRAINERS]
+    return _markdown(
+        ("defense", "paper", "where it acts", "guarantees"),
+        ((link(f), papers(f), acts, guarantee(f)) for f, acts in makers + trainers),
+    )
+
+
+def _markdown(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = (columns, ("---",) * len(columns), *rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def link(function: Callable[..., Any]) -> str:
+    """The function's name, with a link to its file."""
+    path = function.__module__.replace(".", "/")
+    return f"[`{function.__name__}`]({path}.py)"
+
+
+def places(make: Callable[..., Defense]) -> str:
+    """The places at which a defense acts; 1 is a valid value of each argument."""
+    parameters = inspect.signature(make).parameters.values()
+    required = sum(p.default is inspect.Parameter.empty for p in parameters)
+    return ", ".join(f"`{place}`" for place in make(*[1] * required).places)
+
+
+def guarantee(function: Callable[..., Any]) -> str:
+    """What the function's file says that it guarantees.
+
+    Raises:
+      ValueError: if no sentence of the file's docstring begins with "Guarantees".
+    """
+    text = inspect.getdoc(inspect.getmodule(function)) or ""
+    found = _GUARANTEE.search(" ".join(text.split()))
+    if found is None:
+        raise ValueError(
+            f"{function.__module__} does not say what it guarantees: write a sentence "
+            "that begins with 'Guarantees', such as 'Guarantees nothing.'"
+        )
+    return found[1]
 
 
 def name(method: types.ModuleType) -> str:
@@ -42,14 +86,17 @@ def name(method: types.ModuleType) -> str:
     return f"[{title}]({method.__name__.replace('.', '/')}.py)"
 
 
-def papers(method: types.ModuleType) -> str:
-    """What stands below `References:`, with links.
+def papers(method: types.ModuleType | Callable[..., Any]) -> str:
+    """What stands below `References:` of it or else of its file, with links.
 
     Raises:
       ValueError: if nothing there reads `Authors. Title. Venue 2020. arXiv:1234.5678.`
         or ends, instead, in `doi:` or an address.
     """
-    _, _, listed = inspect.getdoc(method).partition("References:")  # type: ignore[union-attr]
+    _, _, listed = (inspect.getdoc(method) or "").partition("References:")
+    if not listed:
+        file = inspect.getdoc(inspect.getmodule(method)) or ""
+        listed = file.partition("References:")[2]
     found = [
         f"{reference['authors']}, [{reference['title']}]"
         f"({_SITES[reference['kind']]}{reference['number']}), {reference['venue']}"
@@ -88,25 +135,28 @@ def recovers(method: types.ModuleType) -> str:
 
 
 def inserted(page: str) -> str:
-    """Returns a page with the table between its markers.
+    """Returns a page with each table between its markers.
 
     Raises:
       ValueError: if a marker is missing.
     """
-    if page.count(START) != 1 or page.count(END) != 1:
-        raise ValueError(f"The page must hold {START!r} and {END!r} once each.")
-    before, _, rest = page.partition(START)
-    after = rest.partition(END)[2]
-    return f"{before}{START}\n{table()}\n{END}{after}"
+    for title, make in (("methods", table), ("defenses", table_of_defenses)):
+        start, end = f"<!-- {title} -->", f"<!-- end of {title} -->"
+        if page.count(start) != 1 or page.count(end) != 1:
+            raise ValueError(f"The page must hold {start!r} and {end!r} once each.")
+        before, _, rest = page.partition(start)
+        after = rest.partition(end)[2]
+        page = f"{before}{start}\n{make()}\n{end}{after}"
+    return page
 
 
 def main() -> None:
-    """Prints the table, or puts it into the pages named on the command line."""
+    """Prints the tables, or puts them into the pages named on the command line."""
     for argument in sys.argv[1:]:
         path = pathlib.Path(argument)
         path.write_text(inserted(path.read_text()))
     if not sys.argv[1:]:
-        print(table())
+        print(table(), table_of_defenses(), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README's code runs, and its table of methods is what the code says."""
+"""The README's code runs, and its tables are what the code says."""
 
 import pathlib
 import re
@@ -10,7 +10,7 @@ import pytest
 from flax import linen
 
 from experiments import methods_table
-from mijax import attacks, core, priors
+from mijax import attacks, core, defenses, priors
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "README.md").read_text()
@@ -85,7 +85,7 @@ def test_the_page_is_finished_and_its_links_lead_somewhere():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_the_table_of_methods_is_that_of_the_code():
+def test_the_tables_are_those_of_the_code():
     assert methods_table.inserted(PAGE) == PAGE, "run `make methods`"
 
 
@@ -95,6 +95,20 @@ def test_the_table_has_a_row_for_each_attack():
     for row, method in zip(rows, attacks.ALL, strict=True):
         assert row.count(" | ") == 3
         assert f"({method.__name__.replace('.', '/')}.py)" in row
+
+
+def test_the_table_has_a_row_for_each_defense():
+    rows = methods_table.table_of_defenses().splitlines()[2:]
+    functions = [*defenses.ALL, *defenses.TRAINERS]
+    assert len(rows) == len(functions)
+    for row, function in zip(rows, functions, strict=True):
+        assert row.count(" | ") == 3
+        assert f"[`{function.__name__}`]" in row
+
+
+def test_a_defense_that_states_no_guarantee_is_refused():
+    with pytest.raises(ValueError, match="does not say what it guarantees"):
+        methods_table.guarantee(_method)
 
 
 def _method(references: str, first_line: str) -> types.ModuleType:

@@ -3,8 +3,40 @@
 A defense is a `Defense`; `chain` composes them, as `optax.chain` does, and `chain()`
 is no defense. Each file holds one family; its docstring says what it guarantees. What
 trains another model altogether is a trainer: see `mijax.defenses.trainers`.
+
+`ALL` holds every function that makes a `Defense`, `TRAINERS` every trainer. Each
+argument of a defense that has no default is a number, of which 1 is a valid value.
 """
 
-from mijax.core.defense import Defense, Objective, chain
+from collections.abc import Callable
 
-__all__ = ["Defense", "Objective", "chain"]
+from mijax.core.defense import Defense, Objective, chain
+from mijax.defenses import (
+    clipping,
+    dp_sgd,
+    noise,
+    output_noise,
+    pruning,
+    quantization,
+    rounding,
+    soteria,
+)
+from mijax.defenses.trainers import TRAINERS
+
+ALL: tuple[Callable[..., Defense], ...] = (
+    clipping.clip_examples,
+    dp_sgd.dp_sgd,
+    clipping.clip_update,
+    noise.gaussian,
+    noise.laplace,
+    pruning.prune,
+    pruning.prune_layers,
+    pruning.threshold,
+    quantization.sign,
+    quantization.stochastic,
+    soteria.soteria,
+    rounding.rounding,
+    output_noise.output_noise,
+)
+
+__all__ = ["ALL", "TRAINERS", "Defense", "Objective", "chain"]

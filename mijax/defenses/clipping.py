@@ -1,8 +1,9 @@
 """Clipping: nothing that is shared is longer than a norm.
 
-Guarantees a bound: of one update (`clip_update`), or of what any one example adds to
-the sum of a batch (`clip_examples`), whatever the data. It hides nothing by itself:
-the direction of a gradient, which a cosine attack matches, stays as it was.
+Guarantees a bound on the length of one update (`clip_update`), or of what any one
+example adds to the sum of a batch (`clip_examples`), whatever the data. It hides
+nothing by itself: the direction of a gradient, which a cosine attack matches, stays as
+it was.
 
 References:
   Abadi et al. Deep learning with differential privacy. CCS 2016. arXiv:1607.00133.

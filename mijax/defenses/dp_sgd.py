@@ -1,9 +1,10 @@
 """DP-SGD: clipped examples, Gaussian noise on their sum, and what that guarantees.
 
-With `noise_multiplier` times `norm` as the noise's deviation, whoever sees the updates
-learns almost the same whether or not any one example took part: (epsilon, delta)-
-differential privacy, with the epsilon of `epsilon`. It holds against every attack, of
-this library or of the future, on the number of updates that it was computed for.
+Guarantees (epsilon, delta)-differential privacy of an example, with the epsilon of
+`epsilon`: with `noise_multiplier` times `norm` as the noise's deviation, whoever sees
+the updates learns almost the same whether or not any one example took part. It holds
+against every attack, of this library or of the future, on the number of
+updates that it was computed for.
 
 `epsilon` is for batches drawn by Poisson sampling (every example by itself, with the
 same probability), as published accountants assume. Batches of a shuffled epoch, as of

@@ -10,6 +10,8 @@ from jax import Array
 
 from mijax.core import Prediction
 
+_SMALLEST = 1e-7  # keeps divisions finite
+
 
 def cross_entropy(prediction: Prediction, labels: Array, anchor: Array | None) -> Array:
     """Cross-entropy, GMI's; it saturates once the target is convinced.
@@ -55,3 +57,22 @@ def max_margin(prediction: Prediction, labels: Array, anchor: Array | None) -> A
     is_sought = jnp.arange(logits.shape[1])[None] == labels[:, None]
     sought = jnp.max(jnp.where(is_sought, logits, -jnp.inf), 1)
     return jnp.max(jnp.where(is_sought, -jnp.inf, logits), 1) - sought
+
+
+def poincare(prediction: Prediction, labels: Array, anchor: Array | None) -> Array:
+    """Distance in the Poincare ball from the logits, of unit L1 norm, to the class.
+
+    Unlike cross-entropy's, its gradient does not vanish once the target is convinced.
+
+    References:
+      Struppek et al. Plug & play attacks (PPA). ICML 2022. arXiv:2201.12179.
+    """
+    del anchor
+    logits = prediction.logits
+    norms = jnp.sum(jnp.abs(logits), 1, keepdims=True)
+    u = logits / jnp.maximum(norms, _SMALLEST)
+    # A vertex lies on the ball's edge, infinitely far from all: stay just inside.
+    v = (1 - 1e-4) * (jnp.arange(logits.shape[1])[None] == labels[:, None])
+    room = jnp.maximum(1 - jnp.sum(u**2, 1), _SMALLEST) * (1 - jnp.sum(v**2, 1))
+    delta = 2 * jnp.sum((u - v) ** 2, 1) / room
+    return jnp.log1p(delta + jnp.sqrt(delta * (delta + 2)))  # arccosh(1 + delta)

@@ -1,0 +1,208 @@
+"""PPA, plug and play: any public generator, searched under random views.
+
+Struppek, Hintersdorf, De Almeida Correia, Adler, Kersting (2022). For each victim,
+(1) of many samples of the generator, those that the target is surest of;
+(2) from each, Adam on the Poincare loss of the target on one random view of G(z);
+(3) of what was optimized, the one that the target is surest of over strong views.
+
+Departures from the paper:
+- the paper searches StyleGAN2's intermediate latents; here it is the latent of any
+  prior;
+- `samples` are drawn with a seed of their own, as the authors do, and are the same for
+  every victim. Replicates that should differ in them differ in `pool`;
+- of the optimized candidates the paper keeps 50 of 200 for each class; here all are
+  returned with their confidences, and the surest is the answer;
+- candidates are independent of who else is attacked: each has views of its own.
+
+References:
+  Struppek et al. Plug & play attacks: towards robust and flexible model inversion
+  attacks. ICML 2022. arXiv:2201.12179.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from mijax import core, search
+from mijax.attacks.inversion import augmentation
+from mijax.attacks.inversion.losses import poincare
+from mijax.batching import keys_of
+from mijax.core import Prediction, Prior, Target, hyper_parameters, static
+from mijax.knowledge import WhiteBox
+
+View = Callable[[Array, Array], Array]
+
+_CHUNK = 64  # samples through the target at a time; changes no result
+
+
+def _strong_view(key: Array, image: Array) -> Array:
+    crop_key, mirror_key = jax.random.split(key)
+    image = augmentation.mirror(mirror_key, image)
+    return augmentation.resized_crop(crop_key, image, (0.5, 0.9), (0.8, 1.2))
+
+
+@hyper_parameters
+class Config:
+    """Hyper-parameters; the defaults are the authors', of StyleGAN2 and CelebA.
+
+    Attributes:
+      samples: of the generator, of which the first candidates are chosen.
+      restarts: candidates that are optimized, for each victim.
+      steps: of Adam.
+      final_views: strong views of each candidate, whose confidences are averaged.
+      mirrored: whether a sample is scored with its mirror image.
+      identity_loss: one of `mijax.attacks.inversion.losses` that needs no anchor.
+      view: `(key, image) -> image`, what each step sees of a candidate.
+      strong_view: the same, for the final selection.
+      learning_rate: Adam's. The authors' latents are StyleGAN2's; a latent with a
+        normal law moves well at ten times this rate.
+      first_decay: Adam's beta 1.
+      second_decay: Adam's beta 2.
+      pool: the seed of the samples.
+    """
+
+    samples: int = static(default=5000)
+    restarts: int = static(default=200)
+    steps: int = static(default=70)
+    final_views: int = static(default=100)
+    mirrored: bool = static(default=True)
+    identity_loss: Callable[[Prediction, Array, Array | None], Array] = static(
+        default=poincare
+    )
+    view: View = static(default=augmentation.resized_crop)
+    strong_view: View = static(default=_strong_view)
+    learning_rate: float | Array = 0.005
+    first_decay: float | Array = 0.1
+    second_decay: float | Array = 0.1
+    pool: int | Array = 0
+
+
+def attack(
+    key: Array, knowledge: WhiteBox, config: Config = Config()
+) -> core.Reconstruction:
+    """Recovers an image of each victim's class, as the generator would draw it.
+
+    Args:
+      key: one key, or one a victim; the key is consumed.
+      knowledge: `labels` `[V]`, and `prior` of the target's image shape.
+      config: hyper-parameters.
+
+    Returns:
+      Images `[V, H, W, C]` in the generator's range, and all candidates; their
+      `losses` are 1 minus the target's mean confidence over strong views, by which
+      they are chosen. `trace` is the identity loss of the views.
+
+    Raises:
+      ValueError: if the prior is missing or of another image shape, or if a number is
+        out of range.
+    """
+    prior, target = _checked(knowledge, config), knowledge.target
+    victims, restarts = knowledge.victims, config.restarts
+    labels = jnp.repeat(knowledge.labels, restarts)  # [V * R]
+
+    def per_candidate(key: Array) -> tuple[Array, Array]:
+        optimize_key, select_key = jax.random.split(key)
+        return (
+            jax.random.split(optimize_key, restarts),
+            jax.random.split(select_key, restarts),
+        )
+
+    optimize_keys, select_keys = jax.tree.map(
+        lambda keys: keys.reshape(-1),
+        jax.vmap(per_candidate)(keys_of(key, victims)),
+    )
+
+    # (1) Initial selection: the samples that the target is surest of.
+    with jax.named_scope("initial_selection"):
+        z = jax.random.normal(
+            jax.random.key(config.pool), (config.samples, prior.latent_size)
+        )
+        scores = _confidences(target, prior, z, config.mirrored)  # [N, K]
+        _, chosen = lax.top_k(scores.T[knowledge.labels], restarts)  # [V, R]
+        start = z[chosen.reshape(-1)]
+
+    # (2) Optimization, each step under one random view of each candidate.
+    def objective(key: Array, z: Array) -> Array:
+        keys = _at_step(optimize_keys, key)
+        with jax.named_scope("generator"):
+            x = prior.images(z)
+        with jax.named_scope("view"):
+            x = jax.vmap(config.view)(keys, x)
+        with jax.named_scope("target"):
+            return config.identity_loss(target.predict(x), labels, None)
+
+    found = search.descend(
+        jax.random.key(0),
+        search.gradient_of(objective),
+        start,
+        optax.adam(config.learning_rate, config.first_decay, config.second_decay),
+        steps=config.steps,
+    )
+
+    # (3) Final selection. A loss under one view is too noisy to keep the best iterate
+    # by, so it is of the last ones.
+    x = prior.images(found.last)
+
+    def confidence(total: Array, view: Array) -> tuple[Array, None]:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(select_keys, view)
+        logits = target.predict(jax.vmap(config.strong_view)(keys, x)).logits
+        probabilities = jax.nn.softmax(logits)
+        return total + jnp.take_along_axis(probabilities, labels[:, None], 1)[
+            :, 0
+        ], None
+
+    with jax.named_scope("final_selection"):
+        total, _ = lax.scan(
+            confidence, jnp.zeros(labels.shape), jnp.arange(config.final_views)
+        )
+    return core.choose(
+        x.reshape(victims, restarts, *x.shape[1:]),
+        1 - total.reshape(victims, restarts) / config.final_views,
+        found.trace.reshape(-1, victims, restarts),
+    )
+
+
+def _at_step(keys: Array, key: Array) -> Array:
+    """Keys `[N]` of each candidate for one step, of its own key and the step's."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, jax.random.bits(key))
+
+
+def _confidences(target: Target, prior: Prior, z: Array, mirrored: bool) -> Array:
+    """The target's confidence in each class, `[N, K]`, of samples at `z` `[N, Z]`."""
+
+    def score(x: Array) -> Array:
+        return jax.nn.softmax(target.predict(x[None]).logits)[0]
+
+    def scores(z: Array) -> Array:
+        x = prior.images(z[None])[0]
+        return (score(x) + score(x[:, ::-1])) / 2 if mirrored else score(x)
+
+    return lax.map(scores, z, batch_size=_CHUNK)
+
+
+def _checked(knowledge: WhiteBox, config: Config) -> Prior:
+    prior = knowledge.prior
+    if prior is None:
+        raise ValueError(
+            "PPA needs a prior: pass WhiteBox(..., prior=mijax.priors.load(...))."
+        )
+    if prior.shape != knowledge.target.shape:
+        raise ValueError(
+            f"The prior draws images {prior.shape} but the target takes "
+            f"{knowledge.target.shape}: train one of them at the other's size."
+        )
+    if knowledge.labels.ndim != 1:
+        raise ValueError(
+            f"labels are {knowledge.labels.shape}: they must be [V], one a victim."
+        )
+    if not 1 <= config.restarts <= config.samples:
+        raise ValueError(
+            f"restarts is {config.restarts}: it must be between 1 and the "
+            f"{config.samples} samples."
+        )
+    if config.final_views < 1:
+        raise ValueError(f"final_views is {config.final_views}: it must be 1 or more.")
+    return prior

@@ -11,6 +11,7 @@ import shutil
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -28,14 +29,29 @@ def _describe(tree: Any) -> dict[str, str]:
 
 def _leaves(tree: Any) -> dict[str, np.ndarray]:
     # Numbered, flat and NumPy: independent of devices and of the tree's classes.
-    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    if not leaves:
+        raise _Unwritable("the tree holds no arrays: there is nothing to save")
+    for path, leaf in leaves:
+        where, array = jax.tree_util.keystr(path) or "the tree", jnp.asarray(leaf)
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            raise _Unwritable(
+                f"{where} is a typed key: save jax.random.key_data of it, and restore "
+                "with jax.random.wrap_key_data"
+            )
+        if not array.size:
+            raise _Unwritable(
+                f"{where} is empty, {array.dtype}{list(array.shape)}: leave it out"
+            )
+    return {str(i): np.asarray(leaf) for i, (_, leaf) in enumerate(leaves)}
 
 
 def save(folder: str | os.PathLike[str], step: int, tree: Any) -> None:
     """Writes `tree` as step `step` under `folder`, and keeps the last two steps.
 
     Raises:
-      ValueError: if it cannot be written (a full disk, no permission).
+      ValueError: if it cannot be written (a full disk, no permission), or if the tree
+        holds no arrays, empty ones or typed keys.
     """
     path, leaves = pathlib.Path(folder).absolute(), _leaves(tree)
     try:
@@ -102,6 +118,13 @@ def restore(folder: str | os.PathLike[str], step: int, like: Tree) -> Tree:
         ) from error
     leaves = [jax.numpy.asarray(read[str(i)]) for i in range(len(read))]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+class _Unwritable(ValueError):
+    """The tree is not what a checkpoint can hold."""
+
+    def __init__(self, reason: str):
+        super().__init__(f"Cannot write a checkpoint: {reason}.")
 
 
 class _Mismatch(Exception):

@@ -59,7 +59,10 @@ def read(path: str | os.PathLike[str]) -> Iterator[tuple[str, str, bytes]]:
     elif path.is_file():
         try:
             with zipfile.ZipFile(path) as archive:
-                yield from _read(path, archive.namelist(), archive.read)
+                stored = {_plain(name): name for name in archive.namelist()}
+                yield from _read(
+                    path, list(stored), lambda file: archive.read(stored[file])
+                )
         except zipfile.BadZipFile as error:
             raise ValueError(
                 f"{path} is neither a folder nor an intact .zip: {error}"
@@ -70,10 +73,36 @@ def read(path: str | os.PathLike[str]) -> Iterator[tuple[str, str, bytes]]:
         )
 
 
+def _plain(name: str) -> str:
+    """A name in a .zip that may have been made on Windows, or of a folder `.`."""
+    plain = name.replace("\\", "/")
+    while plain.startswith("./"):
+        plain = plain[2:]
+    return plain
+
+
 def _walk(root: Path) -> list[str]:
-    """Lists a tree as a .zip does: relative names, folders with a last slash."""
+    """Lists a tree as a .zip does: relative names, folders with a last slash.
+
+    Raises:
+      ValueError: if a link leads nowhere, or back to a folder that it is in.
+    """
     names = []
     for folder, folders, files in os.walk(root, followlinks=True):
+        above = Path(folder).resolve()
+        for name in [*folders, *files]:
+            link = Path(folder) / name
+            if link.is_symlink() and not name.startswith("."):
+                leads = Path(os.path.realpath(link))
+                if not leads.exists():
+                    raise ValueError(
+                        f"{link} is a link to {leads}, where nothing is: mend or "
+                        "remove it"
+                    )
+                if leads == above or leads in above.parents:
+                    raise ValueError(
+                        f"{link} is a link back to {leads}, which it is in: remove it"
+                    )
         relative = Path(folder).relative_to(root)
         names += [f"{(relative / name).as_posix()}/" for name in folders]
         names += [(relative / name).as_posix() for name in files]

@@ -26,7 +26,8 @@ def mse(x: jax.Array, x_hat: jax.Array) -> jax.Array:
       `[B]`, in squared units of the pixel range.
 
     Raises:
-      ValueError: the two shapes differ or are not `[B, H, W, C]`.
+      ValueError: the two shapes differ or are not `[B, H, W, C]`, or the images are
+        not floating-point.
     """
     _check(x, x_hat)
     return jnp.mean(jnp.square(x - x_hat), axis=(1, 2, 3))
@@ -46,7 +47,8 @@ def psnr(x: jax.Array, x_hat: jax.Array) -> jax.Array:
       `[B]`, in decibels.
 
     Raises:
-      ValueError: the two shapes differ or are not `[B, H, W, C]`.
+      ValueError: the two shapes differ or are not `[B, H, W, C]`, or the images are
+        not floating-point.
     """
     return -10 * jnp.log10(jnp.maximum(mse(x, x_hat), 1e-10))
 
@@ -72,7 +74,8 @@ def ssim(
       `[B]` in [-1, 1]; 1 for identical images.
 
     Raises:
-      ValueError: the shapes differ, or the image is smaller than the window.
+      ValueError: the shapes differ, the images are not floating-point, or smaller than
+        the window.
 
     References:
       Wang et al. 2004, Image quality assessment: from error visibility to structural
@@ -110,3 +113,9 @@ def _check(x: jax.Array, x_hat: jax.Array):
             f"x {x.shape} and x_hat {x_hat.shape} must be pairs of images of one shape "
             "[B, H, W, C]"
         )
+    for name, images in (("x", x), ("x_hat", x_hat)):
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(
+                f"{name} holds {images.dtype}: images are numbers in [0, 1], such as "
+                f"{name}.astype(float), divided by 255 if they are bytes"
+            )

@@ -1,9 +1,10 @@
 """scikit-learn's trees and forests as arrays: pure functions under `jit` and `vmap`.
 
-A record takes the same path as in scikit-learn, bit for bit: features are float32 on
-both sides, and a float64 threshold is rounded down to float32, which no float32 feature
-can tell from the original. Probabilities of a forest are summed in float32, where
-scikit-learn sums in float64: two classes may swap where they tie to seven digits.
+A record takes the same path as in scikit-learn, bit for bit, also where values are
+missing (NaN): features are float32 on both sides, and a float64 threshold is rounded
+down to float32, which no float32 feature can tell from the original. Probabilities of a
+forest are summed in float32, where scikit-learn sums in float64: two classes may swap
+where they tie to seven digits.
 
 References:
   Breiman. Random forests. Machine Learning 2001. doi:10.1023/A:1010933404324.
@@ -42,6 +43,8 @@ class Trees:
       children: left and right, `[T, N, 2]` int32.
       value: what a node predicts, `[T, N, O]`.
       depth: of the deepest leaf.
+      missing: where a record without that column's value (NaN) goes, `[T, N]` int32;
+        None for left.
     """
 
     feature: Array
@@ -49,6 +52,7 @@ class Trees:
     children: Array
     value: Array
     depth: int = static()
+    missing: Array | None = None
 
 
 def from_sklearn(model: Any) -> Target:
@@ -75,9 +79,9 @@ def from_sklearn(model: Any) -> Target:
     trees = [member.tree_ for member in members]
     nodes = max(tree.node_count for tree in trees)
     each = zip(*(_arrays(tree, nodes) for tree in trees), strict=True)
-    feature, threshold, children, value = (jnp.stack(arrays) for arrays in each)
+    feature, threshold, children, value, missing = (jnp.stack(a) for a in each)
     depth = max(int(tree.max_depth) for tree in trees)
-    params = Trees(feature, threshold, children, value, depth)
+    params = Trees(feature, threshold, children, value, depth, missing)
     function = log_probabilities if is_classifier(model) else predictions
     return Target.from_function(function, params, (columns,))
 
@@ -89,7 +93,10 @@ def predictions(trees: Trees, x: Array) -> Array:
         def down(_: Array, node: Array) -> Array:
             seen = jnp.take_along_axis(x, tree.feature[node][:, None], 1)[:, 0]
             right = (seen > tree.threshold[node]).astype(jnp.int32)
-            return tree.children[node, right]
+            child = tree.children[node, right]
+            if tree.missing is None:
+                return child
+            return jnp.where(jnp.isnan(seen), tree.missing[node], child)
 
         start = jnp.zeros(x.shape[0], jnp.int32)
         return total + tree.value[lax.fori_loop(0, trees.depth, down, start)], None
@@ -116,7 +123,7 @@ def paths(model: DecisionTreeClassifier) -> Paths:
             "of classes has paths that are counted."
         )
     tree = model.tree_
-    feature, threshold, children, value = _arrays(tree, tree.node_count)
+    feature, threshold, children, value, _ = _arrays(tree, tree.node_count)
     low = np.full((tree.node_count, model.n_features_in_), -np.inf, np.float32)
     high = -low
     leaves = children[:, 0] == np.arange(tree.node_count)
@@ -130,18 +137,21 @@ def paths(model: DecisionTreeClassifier) -> Paths:
 
 
 def _arrays(tree: Any, nodes: int) -> tuple[np.ndarray, ...]:
-    """Features, thresholds, children and values, padded to a number of nodes."""
+    """Features, thresholds, children, values and ways of missing ones, padded."""
     itself = np.arange(tree.node_count)
     leaf = tree.children_left < 0
     exact = tree.threshold.astype(np.float32)
     down = np.nextafter(exact, np.float32(-np.inf))
     threshold = np.where(exact > tree.threshold, down, exact)
     children = np.stack([tree.children_left, tree.children_right], 1)
+    left = tree.missing_go_to_left.astype(bool)
+    missing = np.where(left, tree.children_left, tree.children_right)
     arrays = (
         np.where(leaf, 0, tree.feature).astype(np.int32),
         np.where(leaf, np.finfo(np.float32).max, threshold),
         np.where(leaf[:, None], itself[:, None], children).astype(np.int32),
         tree.value[:, 0].astype(np.float32),
+        np.where(leaf, itself, missing).astype(np.int32),
     )
     rows = nodes - tree.node_count
     return tuple(np.pad(a, [(0, rows)] + [(0, 0)] * (a.ndim - 1)) for a in arrays)

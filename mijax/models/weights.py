@@ -5,11 +5,13 @@ the architecture and the first entries that are wrong.
 """
 
 import contextlib
+import math
 import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -138,24 +140,27 @@ def from_torch(
     like: Any,
     torch_name: Callable[[str], str],
     architecture: str,
+    maps: Mapping[str, tuple[int, int, int]] = MappingProxyType({}),
 ) -> Any:
     """Arranges PyTorch's arrays as a Flax module's variables.
 
-    Convolution kernels go from OIHW to HWIO, and linear ones from OI to IO. A dense
-    layer behind a flattened map larger than 1x1 would also need its inputs reordered
-    from CHW to HWC, which is not done here.
+    Convolution kernels go from OIHW to HWIO, and linear ones from OI to IO. The
+    inputs of a dense layer behind a flattened map go from CHW to HWC.
 
     Args:
         arrays: PyTorch's names and arrays; `num_batches_tracked` is left out.
         like: the module's variables or `shapes`.
         torch_name: from a module's path, such as block_0/conv, to PyTorch's prefix.
         architecture: what `like` is, in words, for the error message.
+        maps: by the path of each dense layer that is fed a flattened map or image, the
+            shape `(H, W, C)` of that; `(1, 1, F)` for one that is fed a vector.
 
     Returns:
         A tree as `like`, of arrays.
 
     Raises:
-        ValueError: if names, shapes or values are not those that `like` needs.
+        ValueError: if names, shapes or values are not those that `like` needs, or if
+            `maps` lacks a layer whose inputs no other layer makes.
     """
     leaves: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(like)
     names = {
@@ -169,12 +174,45 @@ def from_torch(
         if not name.endswith("num_batches_tracked")
     }
     _check(arrays, expected, architecture)
+    _check_maps(leaves, maps)
+
+    def arranged(path: tuple[str, ...]) -> np.ndarray:
+        array, shape = arrays[names[path]], maps.get("/".join(path[1:-1]))
+        if shape and path[-1] == "kernel":
+            height, width, channels = shape
+            array = array.reshape(-1, channels, height, width)
+            array = np.moveaxis(array, 1, -1).reshape(len(array), -1)
+        return _from_torch_layout(array)
+
     return traverse_util.unflatten_dict(
-        {
-            path: jnp.asarray(_from_torch_layout(arrays[names[path]]), leaf.dtype)
-            for path, leaf in leaves.items()
-        }
+        {path: jnp.asarray(arranged(path), leaf.dtype) for path, leaf in leaves.items()}
     )
+
+
+def _check_maps(
+    leaves: Mapping[tuple[str, ...], Any], maps: Mapping[str, tuple[int, int, int]]
+) -> None:
+    """Refuses dense layers whose inputs may be in an order that nothing tells."""
+    kernels = {
+        "/".join(path[1:-1]): leaf.shape
+        for path, leaf in leaves.items()
+        if path[-1] == "kernel"
+    }
+    made = {shape[-1] for shape in kernels.values()}
+    for name, shape in maps.items():
+        if len(kernels.get(name, ())) != 2 or kernels[name][0] != math.prod(shape):
+            raise ValueError(
+                f"maps holds {name!r}: {shape}, but the network has "
+                f"{kernels.get(name, 'no such layer')}: name a dense layer of H*W*C "
+                "inputs."
+            )
+    for name, shape in kernels.items():
+        if len(shape) == 2 and shape[0] not in made and name not in maps:
+            raise ValueError(
+                f"The dense layer {name!r} takes {shape[0]} inputs, which no layer "
+                "makes: it is fed a flattened map, and PyTorch flattens in another "
+                f"order. Give maps={{{name!r}: (H, W, C)}}."
+            )
 
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ help:
 	@echo "make setup    the environment alone, in $(VENV)"
 	@echo "make methods  bring the table of methods in README.md up to date"
 	@echo "make lock     resolve requirements/*.txt anew from pyproject.toml"
-	@echo "make clean    remove $(VENV); results in runs/ stay"
+	@echo "make clean    remove $(VENV) and .pytest_cache; results in runs/ stay"
 
 demo: $(demo_ready)
 	$(python) -m experiments.gmi --preset=quick --workdir=runs/demo $(FLAGS)
@@ -94,4 +94,4 @@ lock: $(test_ready)
 	$(resolve) $(shipped) --extra=test --output-file=requirements/test.txt
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .pytest_cache

@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from launch.runs import Run
 
 _FUNCTION = "sweep"
@@ -62,6 +64,15 @@ def elements(path: pathlib.Path) -> list[dict[str, Any]]:
     return returned
 
 
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's, of as many digits as it is printed with."""
+    if isinstance(value, np.floating):
+        return float(str(value))
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
+
+
 def checked(experiment: str, elements: Sequence[dict[str, Any]]) -> Plan:
     """Parses every run's flags as the experiment would (see `launch.check`).
 
@@ -71,7 +82,9 @@ def checked(experiment: str, elements: Sequence[dict[str, Any]]) -> Plan:
     """
     module = module_of(experiment)
     try:
-        question = json.dumps({"module": module, "elements": list(elements)})
+        question = json.dumps(
+            {"module": module, "elements": list(elements)}, default=_plain
+        )
     except TypeError as error:
         raise ValueError(
             f"A flag of the sweep is no number, text or list of them: {error}."

@@ -70,6 +70,11 @@ def launch() -> bool:
     """
     file = pathlib.Path(_SWEEP.value).expanduser()
     sweep = pathlib.Path(_WORKDIR.value or f"runs/{file.stem}").expanduser().resolve()
+    if "%" in str(sweep):
+        raise ValueError(
+            f"--workdir={sweep} holds a %, which Slurm would replace in the names of "
+            "its logs: choose a folder without one."
+        )
     planned = plan.checked(_EXPERIMENT.value, plan.elements(file))
     queue = cluster.jobs() if _EXECUTOR.value == "slurm" else {}
     if _DRY.value:

@@ -2,11 +2,14 @@
 
 import os
 import pathlib
+import platform
+import shutil
 import sys
+import tempfile
 
 # Tests run most programs once, so they compile them quickly; child processes too.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# They keep no compiled programs beside folders that are soon gone.
+# Child processes keep none: some are killed while they write.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "0")
 
 import jax
@@ -15,7 +18,32 @@ import tiny
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+_COMPILED = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 _BESIDE = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_configure(config):
+    """Keeps compiled programs for the next run; `make clean` removes them.
+
+    JAX writes them in place, so each process has a folder of its own meanwhile.
+    """
+    kept = _COMPILED / platform.node()  # Programs are for the processor at hand.
+    kept.mkdir(parents=True, exist_ok=True)
+    own = tempfile.TemporaryDirectory(prefix="mijax-compiled-")
+    shutil.copytree(kept, own.name, dirs_exist_ok=True)
+    jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", own.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    config.add_cleanup(lambda: _keep(own, kept))
+
+
+def _keep(own, kept):
+    for path in pathlib.Path(own.name).glob("*-cache"):
+        if not (kept / path.name).exists():
+            partial = kept / f"{path.name}.{os.getpid()}.partial"
+            shutil.copyfile(path, partial)
+            partial.replace(kept / path.name)
+    own.cleanup()
 
 
 _may_start_processes = True

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from launch import attempt, cluster, grid, plan, runs
@@ -104,6 +105,13 @@ def test_flags_reach_the_experiment_as_typed():
     (run,) = plan.checked(TINY, [element]).runs
     assert run.words == ("--losses=a", "--losses=b", "--seed=3")
     assert plan.checked(TINY, [{}]).runs[0].words == ()
+
+
+@pytest.mark.process
+def test_numpy_numbers_are_typed_as_they_are_printed():
+    element = {"seed": np.int64(3), "rate": np.float32(0.1), "losses": np.array(["a"])}
+    (run,) = plan.checked(TINY, [element]).runs
+    assert run.words == ("--losses=a", "--rate=0.1", "--seed=3")
 
 
 @pytest.mark.process
@@ -295,6 +303,7 @@ def test_other_mistakes_are_one_line(sweep, tmp_path):
     for words, message in (
         (("sweep", *flags, "--sweep=nowhere.py"), "there is no such file"),
         (("sweep", *flags, "seed=1"), "'seed=1' is no flag"),
+        (("sweep", *flags, f"--workdir={tmp_path}/50%j"), "50%j holds a %"),
         (("status", f"--workdir={tmp_path}"), "holds no sweep.json"),
         (("cancel", f"--workdir={tmp_path}"), "holds no sweep.json"),
     ):

@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import jax
 from absl import app, flags, logging
 
 C = TypeVar("C")
@@ -132,6 +134,19 @@ def guarded(main: Callable[[], None]) -> Callable[[list[str]], None]:
         except OSError as error:
             print(f"\nerror: {error}", file=sys.stderr)
             sys.exit(3)
+        except (AssertionError, RuntimeError):
+            try:
+                jax.devices()
+            except (AssertionError, RuntimeError) as error:  # JAX raises either.
+                said = (str(error).splitlines() or ["it is not installed"])[0]
+                platforms = os.environ.get("JAX_PLATFORMS", "")
+                print(
+                    f"\nerror: JAX_PLATFORMS={platforms} cannot be used ({said}): "
+                    "name a device that is here, such as cpu",
+                    file=sys.stderr,
+                )
+                sys.exit(2)
+            raise
 
     return checked
 

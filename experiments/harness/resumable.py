@@ -39,7 +39,7 @@ def train(
       data: arrays `[N, ...]`.
       name: what is trained, for the progress line.
       folder: of this training's checkpoints alone.
-      batch_size: examples a step.
+      batch_size: examples a step; all of them where there are fewer.
       steps: in all.
       chunk: steps between checkpoints.
       after_chunk: `(steps done, state)`, such as drawing samples.
@@ -55,6 +55,7 @@ def train(
     else:
         state = jax.tree.map(jax.numpy.copy, state)  # The chunk gives its buffers up.
     data = jax.tree.map(jax.numpy.asarray, data)
+    batch_size = min(batch_size, len(jax.tree.leaves(data)[0]))
 
     @functools.cache
     def advance(number: int) -> programs.Program:

@@ -24,8 +24,17 @@ OWN = ("att_faces", "cifar10_jpeg75", "lfw64", "mnist5k")
 
 
 def cache() -> Path:
-    """Returns the folder of prepared data: MIJAX_CACHE, else ~/.cache/mijax."""
-    return Path(os.environ.get("MIJAX_CACHE", "~/.cache/mijax")).expanduser()
+    """Returns the folder of prepared data: MIJAX_CACHE, else ~/.cache/mijax.
+
+    Raises:
+      ValueError: if there is neither MIJAX_CACHE nor a home.
+    """
+    try:
+        return Path(os.environ.get("MIJAX_CACHE", "~/.cache/mijax")).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"There is no folder for prepared data ({error}): set MIJAX_CACHE to one."
+        ) from None
 
 
 def load(

@@ -125,8 +125,7 @@ def attack(
         start = z[chosen.reshape(-1)]
 
     # (2) Optimization, each step under one random view of each candidate.
-    def objective(key: Array, z: Array) -> Array:
-        keys = _at_step(optimize_keys, key)
+    def objective(keys: Array, z: Array) -> Array:
         with jax.named_scope("generator"):
             x = prior.images(z)
         with jax.named_scope("view"):
@@ -135,11 +134,11 @@ def attack(
             return config.identity_loss(target.predict(x), labels, None)
 
     found = search.descend(
-        jax.random.key(0),
         search.gradient_of(objective),
         start,
         optax.adam(config.learning_rate, config.first_decay, config.second_decay),
         steps=config.steps,
+        keys=optimize_keys,
     )
 
     # (3) Final selection. A loss under one view is too noisy to keep the best iterate
@@ -161,13 +160,8 @@ def attack(
     return core.choose(
         x.reshape(victims, restarts, *x.shape[1:]),
         1 - total.reshape(victims, restarts) / config.final_views,
-        found.trace.reshape(-1, victims, restarts),
+        found.trace.reshape(victims, restarts, -1),
     )
-
-
-def _at_step(keys: Array, key: Array) -> Array:
-    """Keys `[N]` of each candidate for one step, of its own key and the step's."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, jax.random.bits(key))
 
 
 def _confidences(target: Target, prior: Prior, z: Array, mirrored: bool) -> Array:

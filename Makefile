@@ -28,7 +28,7 @@ help:
 	@echo "make clean    remove $(VENV) and .pytest_cache; results in runs/ stay"
 
 demo: $(demo_ready)
-	$(python) -m experiments.gmi --preset=quick --workdir=runs/demo $(FLAGS)
+	$(python) -m experiments zhang2020_gmi --preset=quick --workdir=runs/demo $(FLAGS)
 
 test: lint
 	$(python) -m pytest --numprocesses=$(JOBS) $(FLAGS)

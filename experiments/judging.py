@@ -12,12 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.harness.programs import batched as batched
 from mijax.core import Target
 from mijax.data import Dataset
 from mijax.metrics import identity
 from mijax.models import mobile_face_net
-
-_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,19 +64,6 @@ class Judge:
     def private(self) -> np.ndarray:
         """Features of the private images."""
         return self.reference[self.labels < self.num_private]
-
-
-def batched(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """Applies a compiled function of `[B, ...]` to any number of examples."""
-    compiled = jax.jit(function)
-
-    def apply(x: np.ndarray) -> np.ndarray:
-        number = len(x)
-        padded = np.concatenate([x, np.repeat(x[-1:], -number % _BATCH, 0)])
-        parts = padded.reshape(-1, _BATCH, *x.shape[1:])
-        return np.concatenate([np.asarray(compiled(p)) for p in parts])[:number]
-
-    return apply
 
 
 def evaluator(

@@ -31,6 +31,7 @@ import mijax.priors
 from experiments import worlds
 from experiments.harness import figures, report, resumable
 from experiments.harness import flags as common
+from mijax.data import roles
 from mijax.metrics.distribution import frechet_distance
 from mijax.models import mobile_face_net
 from mijax.priors import wgan_gp
@@ -71,10 +72,11 @@ def main() -> None:
         raise ValueError(
             f"--steps={steps} --monitor_every={_EVERY.value}: both must be 1 or more."
         )
+    data_dir = worlds.data_folder(values.data_dir)
     if _KIND.value == "faces":
-        world = worlds.faces(values.dataset, values.data_dir)
+        world = roles.faces(values.dataset, data_dir)
     else:
-        world = worlds.digits(values.dataset, values.data_dir, split=None)
+        world = roles.digits(values.dataset, data_dir, split=None)
     if world.public is None:
         raise ValueError(
             f"{world.name} holds no public people to learn from: give --dataset=lfw64."
@@ -116,7 +118,7 @@ def main() -> None:
 
 def _monitor(
     workdir: pathlib.Path,
-    world: worlds.World,
+    world: roles.World,
     draw: Callable[..., Any],
     config: wgan_gp.Config,
 ) -> Callable[[int, wgan_gp.State], None]:
@@ -153,7 +155,7 @@ def _monitor(
     return measure
 
 
-def _features(world: worlds.World) -> tuple[str, Callable[[Any], np.ndarray]]:
+def _features(world: roles.World) -> tuple[str, Callable[[Any], np.ndarray]]:
     """The feature space of the monitor, and images -> features `[N, F]`."""
     folder = worlds.data_folder(flags.FLAGS.data_dir)
     path = pathlib.Path(folder or ".") / "weights" / "mobilefacenet.npz"
@@ -174,7 +176,7 @@ def _features(world: worlds.World) -> tuple[str, Callable[[Any], np.ndarray]]:
 
 def _finish(
     workdir: pathlib.Path,
-    world: worlds.World,
+    world: roles.World,
     state: wgan_gp.State,
     config: wgan_gp.Config,
     sizes: dict[str, Any],

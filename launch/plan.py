@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import catalog
 from launch.runs import Run
 
 _FUNCTION = "sweep"
@@ -29,7 +30,10 @@ class Plan(NamedTuple):
 
 
 def module_of(experiment: str) -> str:
-    """The module of `--experiment`: a bare name is one of `experiments`."""
+    """The module of `--experiment`: a bare name is one of `experiments --list`."""
+    known = catalog.entries()
+    if experiment in known:
+        return known[experiment].module
     return experiment if "." in experiment else f"experiments.{experiment}"
 
 

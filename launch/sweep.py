@@ -1,7 +1,8 @@
 r"""Launches a sweep: an experiment once for each of a list of flags, here or on Slurm.
 
-    python -m launch.sweep --experiment=gmi --sweep=launch/sweeps/gmi_seeds.py
-    python -m launch.sweep --experiment=gmi --sweep=launch/sweeps/gmi_seeds.py \
+    python -m launch.sweep --experiment=zhang2020_gmi --sweep=launch/sweeps/gmi_seeds.py
+    python -m launch.sweep --experiment=zhang2020_gmi \
+      --sweep=launch/sweeps/gmi_seeds.py \
       --executor=slurm --partition=gpu --gpus_per_node=1 --timeout_min=120
     python -m launch.status --workdir=runs/gmi_seeds
     python -m launch.collect --workdir=runs/gmi_seeds

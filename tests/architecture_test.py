@@ -85,3 +85,15 @@ def test_attacks_import_nothing_that_could_grade_them():
         files = [path for path in FILES if part(path) in todo]
         todo = set().union(*map(parts_imported, files)) - reached
     assert not reached & graded_by
+
+
+HARNESS = sorted((ROOT / "experiments" / "harness").rglob("*.py"))
+STUDIES = sorted((ROOT / "experiments" / "studies").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", HARNESS + STUDIES, ids=lambda p: p.stem)
+def test_harness_and_studies_know_no_paper(path):
+    allowed = {"harness"} if path in HARNESS else {"harness", "studies", "judging"}
+    names = [name.split(".") for name in imported(path)]
+    assert {name[1] for name in names if name[0] == "experiments"} <= allowed
+    assert not {name[0] for name in names} & {"launch", "benchmarks", "tests"}

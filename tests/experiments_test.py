@@ -15,19 +15,20 @@ import numpy as np
 import pytest
 
 from experiments import judging
+from experiments.harness import results
 from mijax.core import Target
 
 ROOT = pathlib.Path(__file__).parents[1]
 GMI = (
-    "gmi",
+    "inversion.zhang2020_gmi",
     "--dataset=att_faces",
     "--data_dir=.",
     "--num_victims=2",
     "--gmi.steps=4",
-    "--target_steps=20",
-    "--evaluator_steps=20",
-    "--losses=logit",
-    "--losses=cross_entropy",
+    "--target.steps=20",
+    "--evaluator.steps=20",
+    "--attacks=gmi_logit",
+    "--attacks=gmi_cross_entropy",
 )
 PRIOR = ("train_prior", "--kind=digits", "--dataset=mnist5k", "--steps=60", "--width=2")
 
@@ -84,12 +85,14 @@ def finished(tmp_path_factory):
 @pytest.mark.process
 def test_gmi_leaves_its_results(finished):
     result = json.loads((finished / "result.json").read_text())
-    assert result["experiment"] == "gmi"
+    assert result["experiment"] == "zhang2020_gmi"
     assert result["n"] == 2
     assert {"compile", "run"} == set(result["seconds"])
-    for name in ("gmi_logit", "gmi_cross_entropy", "random_latents", "real_test"):
-        name = f"top1/{name}"
-        assert 0 <= result["metrics"][name]["value"] <= 1
+    found = results.from_json(result["records"])
+    for row in ("gmi_logit", "gmi_cross_entropy", "random_latents", "real_test"):
+        assert 0 <= found.value("top1", images=row, judge="evaluator").value <= 1
+        assert found.filter(metric="identity_1nn", images=row, among="private")
+    assert not found.filter(images="mi_face")  # --attacks leaves it out.
     assert "data:image/png" in (finished / "report.html").read_text()
     assert (finished / "figures" / "recovered.png").is_file()
 
@@ -119,7 +122,8 @@ def test_gmi_does_nothing_twice(finished):
         ("--dataset=image_folder:/nowhere", "/nowhere"),
         ("--workdir=/proc/nowhere", "--workdir=/proc/nowhere cannot be written"),
         ("--seed=1", "--seed=0, not 1"),
-        ("--target=vgg16", "--target=vgg16 goes with --kind=faces --preset=paper"),
+        ("--kind=resnet152", "--kind=resnet152 has no --preset=quick"),
+        ("--attacks=gmi_max_margin", "--attacks=gmi_max_margin is none of"),
         ("--num_shown=0", "num_shown"),
         ("--data_dir=/nowhere", "The data folder /nowhere is no folder"),
     ],

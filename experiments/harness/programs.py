@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments.harness import memory
 from mijax import batching
@@ -107,6 +108,22 @@ def over_victims(attack: batching.Attack, number: int) -> Program:
         return _run(compiled[own], arguments, compiling)
 
     return call
+
+
+_BATCH = 64  # examples at a time
+
+
+def batched(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """Applies a compiled function of `[B, ...]` to any number of examples."""
+    compiled = jax.jit(function)
+
+    def apply(x: np.ndarray) -> np.ndarray:
+        number = len(x)
+        padded = np.concatenate([x, np.repeat(x[-1:], -number % _BATCH, 0)])
+        parts = padded.reshape(-1, _BATCH, *x.shape[1:])
+        return np.concatenate([np.asarray(compiled(p)) for p in parts])[:number]
+
+    return apply
 
 
 def form(arguments: Any) -> Any:

@@ -23,62 +23,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
 
-from mijax.metrics import intervals
-
-METRICS = {
-    "target_test_accuracy": "of the attacked model, on images it was not trained on",
-    "target_test_error": "mean absolute error of the attacked model, new records",
-    "evaluator_test_accuracy": "of the model that judges, on real images new to it",
-    "top1": "the evaluator's first guess is the attacked class",
-    "top5": "the attacked class is among the evaluator's five first guesses",
-    "identity_1nn": "the nearest image of all people, in features, is of that person",
-    "knn_distance": "squared distance to the person's nearest private image, features",
-    "feature_distance": "squared distance to the person's centroid, features",
-    "frechet_distance": "between private and recovered images, in the named features",
-    "precision": "share of recovered images that lie among the private ones",
-    "recall": "share of private images that lie among the recovered ones",
-    "density": "private neighborhoods around a recovered image, in units of k",
-    "coverage": "share of private images with a recovered one nearby",
-    "mse": "squared error of a pixel in [0, 1]",
-    "psnr": "peak signal-to-noise ratio, dB",
-    "ssim": "structural similarity, 1 for identical images",
-    "success_rate": "share of attempts that met the experiment's criterion",
-    "label_accuracy": "share of labels recovered",
-    "attribute_accuracy": "share of sensitive values recovered",
-    "attribute_gain": "attribute_accuracy with the target less that of the baseline",
-    "attribute_auc": "area under the ROC curve, mean over sensitive values",
-    "attribute_gmean": "geometric mean of the recalls of the sensitive values",
-    "attribute_mcc": "Matthews' correlation of inferred and true sensitive values",
-    "attribute_precision": "share of those said to have the sensitive value who do",
-    "attribute_recall": "share of those who have the sensitive value said to",
-    "attribute_distance": "share of the sensitive bits that are inferred wrongly",
-    "membership_auc": "area under the ROC curve of members against others",
-    "advantage": "correct for members less correct for others",
-    "leakage": "0: what needs no target; 1: everything",
-}
-"""The names that results may bear, each with its definition."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """One line of the result table; None where there is nothing to say.
-
-    The first four fields are those of `intervals.Interval`: an interval made elsewhere
-    becomes a line as `Metric(*intervals.leakage(...))`.
-    """
-
-    value: float
-    low: float | None = None  # ends of the 95 % interval
-    high: float | None = None
-    n: int | None = None  # examples attempted
-    baseline: float | None = None  # what needs no target
-    leakage: float | None = None
-    paper: float | None = None  # the published number
-    failed: int = 0  # examples of n that were not finite, counted as failures
-    leakage_low: float | None = None  # ends of its 95 % interval
-    leakage_high: float | None = None
+from experiments.harness.results import METRICS, Pivot, Results
+from experiments.harness.results import Metric as Metric
+from experiments.harness.results import metric as metric
 
 
 class Table(NamedTuple):
@@ -96,82 +44,156 @@ class Picture(NamedTuple):
     caption: str
 
 
-def metric(
-    values: ArrayLike,
-    *,
-    clusters: ArrayLike | None = None,
-    failure: float | None = None,
-    baseline: ArrayLike | None = None,
-    perfect: float | None = None,
-    paper: float | None = None,
-) -> Metric:
-    """Makes a line of the result table from one value for each example.
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """All that a reader is told, in the order of the page.
 
-    Values that are all 0 or 1 get Wilson's interval, others a bootstrap interval; the
-    leakage of the former has the ends that Wilson's give, as for a known baseline.
+    Attributes:
+      title: of the page.
+      verdict: two sentences: what was recovered, compared with what.
+      lead: the picture that the page opens with.
+      caption: of the table.
+      table: a row a method, a column a metric.
+      attacked: a sentence or two: which model, of whose data.
+      knowledge: what the adversary has, and what it has not.
+      baseline: which adversary without a target the baselines are of.
+      n: examples attacked.
+      results: all records.
+      tables: further ones.
+      pictures: further PNG files.
+      differences: from the paper's set-up, one a line.
+      caveats: one a line.
+    """
+
+    title: str
+    verdict: str
+    lead: Picture
+    caption: str
+    table: Pivot
+    attacked: str
+    knowledge: str
+    baseline: str
+    n: int
+    results: Results
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    differences: Sequence[str] = ()
+    caveats: Sequence[str] = ()
+
+
+def publish(
+    workdir: pathlib.Path,
+    page: Page,
+    *,
+    experiment: str,
+    flags: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    command: str,
+) -> pathlib.Path:
+    """Writes `report.html`, and then `result.json` with the records.
 
     Args:
-      values: `[n]`.
-      clusters: `[n]`, whose value it is, if restarts share a victim.
-      failure: what an example whose value is not finite counts as (0 for a success
-        rate); without it such a value raises.
-      baseline: the same metric without the target, its mean or values `[m]`.
-      perfect: the metric of a perfect reconstruction; with a baseline it gives leakage.
-      paper: the published number.
+      workdir: the folder, as `prepare_workdir` made it.
+      page: what to tell.
+      experiment: the paper's name, `zhang2020_gmi`.
+      flags: every flag of the run, by name.
+      seconds: of `compile` and `run`.
+      command: that makes the result again.
 
     Returns:
-      The line; no interval where there is but one example.
+      The path of the page.
 
     Raises:
-      ValueError: a value is not finite and no `failure` is given, or there is none.
+      ValueError: a number is not finite, or `seconds` lacks an entry. Nothing is
+        written then.
+      OSError: the disk is full; the message says what was not written.
     """
-    values = np.asarray(values, np.float64)
-    lost = ~np.isfinite(values)
-    if failure is not None:
-        values = np.where(lost, failure, values)
-    if np.isin(values, (0, 1)).all():
-        interval = intervals.proportion(values, clusters=clusters)
-    elif len(np.unique(range(values.size) if clusters is None else clusters)) == 1:
-        interval = (float(values.mean()), None, None, values.size)
-    else:
-        interval = intervals.mean(values, clusters=clusters)
-    line = Metric(*interval, paper=paper, failed=int(lost.sum()))
-    if baseline is None:
-        return line
-    baseline = np.asarray(baseline, np.float64)
-    line = dataclasses.replace(line, baseline=float(baseline.mean()))
-    if perfect is None or line.baseline == perfect:
-        return line
-    leakage, low, high = _leakage(line, values, baseline, perfect, clusters)
-    return dataclasses.replace(
-        line, leakage=leakage, leakage_low=low, leakage_high=high
+    result = _result(experiment, flags, seconds, page.n)
+    result["records"] = page.results.to_json()
+    failures = [
+        f"{record.metric} of {' '.join(record.labels.values())}: {record.value.failed} "
+        f"of {record.value.n} attempts gave no finite value and count as failures."
+        for record in page.results
+        if record.value.failed
+    ]
+    facts = {"Attacked": page.attacked, "The adversary has": page.knowledge}
+    sections = [
+        f'<p class="verdict">{html.escape(page.verdict)}</p>{_picture(page.lead)}',
+        _section(page.caption, _pivot(page.table)),
+        _section("Who was attacked, with which knowledge", _facts(facts)),
+        *(_section(table.caption, _table(table)) for table in page.tables),
+        _section("Further figures", "".join(map(_picture, page.pictures))),
+        _section(
+            "Compared with the paper",
+            _list(page.differences),
+            "Its set-up differs from ours:",
+        ),
+        _section("Caveats", _list([*failures, *page.caveats])),
+        _section("All numbers", _folded(page.results, page.baseline)),
+        _section("How to make it again", _reproduce(result, command)),
+    ]
+    return _write_both(workdir, result, page.title, f"mijax, {experiment}", sections)
+
+
+def _pivot(table: Pivot) -> str:
+    """A row a method, a column a metric, with the interval in small below the value."""
+    heads, columns = ["<th></th>"], []
+    for index, column in enumerate(table.columns):
+        lines = [row[index] for row in table.cells]
+        decimals = _decimals(line.value for line in lines if line)
+        columns.append([_cell(line, decimals) for line in lines])
+        heads.append(f'<th class="n">{_words(column)}</th>')
+    body = "".join(
+        f"<tr><th>{_words(name)}</th>{''.join(cells)}</tr>"
+        for name, cells in zip(table.rows, zip(*columns, strict=True), strict=True)
+    )
+    defined = "".join(
+        f"<dt>{_words((name,))}</dt><dd>{html.escape(METRICS[name])}</dd>"
+        for name in dict.fromkeys(n for column in table.columns for n in column)
+        if name in METRICS
+    )
+    return (
+        f'<div class="wide"><table class="methods"><thead><tr>{"".join(heads)}</tr>'
+        f"</thead><tbody>{body}</tbody></table></div>"
+        f'<p class="note">Small: 95 % intervals.</p><dl class="note">{defined}</dl>'
     )
 
 
-def _leakage(
-    line: Metric,
-    values: np.ndarray,
-    baseline: np.ndarray,
-    perfect: float,
-    clusters: ArrayLike | None,
-) -> tuple[float, float | None, float | None]:
-    """The share of the way from baseline to perfect, with its interval's ends."""
-    without = float(baseline.mean())
+def _cell(line: Metric | None, decimals: int) -> str:
+    if line is None:
+        return '<td class="n"></td>'
+    ends = ""
+    if line.low is not None and line.high is not None:
+        ends = f"{_number(line.low, decimals)} to {_number(line.high, decimals)}"
+    return f'<td class="n">{_number(line.value, decimals)}<small>{ends}</small></td>'
 
-    def share(value: float) -> float:
-        return (value - without) / (perfect - without)
 
-    if line.low is None or line.high is None:
-        return share(line.value), None, None
-    if np.isin(values, (0, 1)).all():
-        low, high = sorted((share(line.low), share(line.high)))
-        return share(line.value), low, high
-    if clusters is not None and baseline.size != values.size:
-        baseline = np.array([without])
-    try:
-        return intervals.leakage(values, baseline, perfect, clusters=clusters)[:3]
-    except ValueError:  # The baseline is perfect in a resample: there is no interval.
-        return share(line.value), None, None
+def _words(labels: Sequence[str]) -> str:
+    return html.escape(", ".join(label for label in labels if label).replace("_", " "))
+
+
+def _folded(results: Results, baseline: str) -> str:
+    names = list(dict.fromkeys(name for record in results for name in record.labels))
+    heads = [*names, "metric", "value", "low", "high", "n", "baseline", "leakage"]
+    rows = []
+    for record in results:
+        line = record.value
+        decimals = _decimals([line.value])
+        numbers = line.value, line.low, line.high, line.n, line.baseline, line.leakage
+        cells = [*(record.labels.get(name, "") for name in names), record.metric]
+        rows.append(
+            "".join(f"<td>{_words((cell,))}</td>" for cell in cells)
+            + "".join(f'<td class="n">{_number(x, decimals)}</td>' for x in numbers)
+        )
+    return (
+        f"<details><summary>{len(rows)} numbers, with 95 % intervals</summary>"
+        f'<div class="wide"><table><thead><tr>'
+        f"{''.join(f'<th>{html.escape(head)}</th>' for head in heads)}</tr></thead>"
+        f"<tbody>{''.join(f'<tr>{row}</tr>' for row in rows)}</tbody></table></div>"
+        '<p class="note">Leakage = (value − baseline) / (perfect − baseline): 0 is '
+        "what the same adversary achieves without the target. Baseline: "
+        f"{html.escape(baseline)}</p></details>"
+    )
 
 
 def prepare_workdir(workdir: str | os.PathLike, free_mib: int = 64) -> pathlib.Path:
@@ -194,8 +216,9 @@ def prepare_workdir(workdir: str | os.PathLike, free_mib: int = 64) -> pathlib.P
     path = pathlib.Path(workdir).expanduser()
     try:
         (path / "figures").mkdir(parents=True, exist_ok=True)
-        _replace(path / ".writable", "yes")
-        (path / ".writable").unlink()
+        probe = path / f".writable.{os.getpid()}"  # Another run may look at once.
+        _replace(probe, "yes")
+        probe.unlink()
         free = shutil.disk_usage(path).free >> 20
     except OSError as error:
         raise ValueError(
@@ -267,23 +290,8 @@ def write(
     if command is None:
         words = [f"--{k}={x}" for k, x in flags.items() if x is not None]
         command = shlex.join(["python", "-m", f"experiments.{experiment}", *words])
-    result = {
-        "experiment": experiment,
-        "flags": dict(flags),
-        "commit": commit(),
-        "versions": versions(),
-        "device": device(),
-        "seconds": _seconds(seconds),
-        "n": n,
-        "metrics": {name: _entry(name, line) for name, line in metrics.items()},
-    }
-    try:
-        text = json.dumps(result, indent=2, allow_nan=False, default=_plain)
-    except ValueError as error:
-        raise ValueError(
-            f"flags or n hold a number that is not finite: {n}, {flags}"
-        ) from error
-
+    result = _result(experiment, flags, seconds, n)
+    result["metrics"] = {name: _entry(name, line) for name, line in metrics.items()}
     sections = [
         _section(
             "What was attacked, and with which knowledge",
@@ -298,12 +306,44 @@ def write(
         _section("Caveats", _list([*_failures(metrics), *caveats])),
         _section("How to make it again", _reproduce(result, command)),
     ]
+    kicker = f"mijax, experiments.{experiment}"
+    return _write_both(workdir, result, title, kicker, sections)
+
+
+def _result(
+    experiment: str, flags: Mapping[str, Any], seconds: Mapping[str, float], n: int
+) -> dict[str, Any]:
+    try:
+        json.dumps([n, dict(flags)], allow_nan=False, default=_plain)
+    except ValueError as error:
+        raise ValueError(
+            f"flags or n hold a number that is not finite: {n}, {flags}"
+        ) from error
+    return {
+        "experiment": experiment,
+        "flags": dict(flags),
+        "commit": commit(),
+        "versions": versions(),
+        "device": device(),
+        "seconds": _seconds(seconds),
+        "n": n,
+    }
+
+
+def _write_both(
+    workdir: pathlib.Path,
+    result: Mapping[str, Any],
+    title: str,
+    kicker: str,
+    sections: Sequence[str],
+) -> pathlib.Path:
     page = _PAGE.format(
         style=_STYLE,
         title=html.escape(title),
-        kicker=html.escape(f"mijax, experiments.{experiment}"),
+        kicker=html.escape(kicker),
         body="".join(sections),
     )
+    text = json.dumps(result, indent=2, allow_nan=False, default=_plain)
     _replace(workdir / "report.html", page)
     _replace(workdir / "result.json", text + "\n")
     return workdir / "report.html"
@@ -311,7 +351,7 @@ def write(
 
 def commit() -> str | None:
     """The checkout's commit, with `-dirty` after uncommitted changes, if it has one."""
-    root = pathlib.Path(__file__).resolve().parents[1]
+    root = pathlib.Path(__file__).resolve().parents[2]
 
     def git(*words):
         return subprocess.run(
@@ -553,7 +593,7 @@ def _reproduce(result: Mapping[str, Any], command: str) -> str:
 _STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 48px 32px 72px; max-width: 1224px; background: #fff;
+body { margin: 0 auto; padding: 48px 32px 72px; max-width: 1100px; background: #fff;
   color: #1c1c1c; font: 16px/1.55 "Source Serif 4", Charter, "Bitstream Charter",
   Georgia, "DejaVu Serif", serif; }
 .kicker, dt, th, td, figcaption, .note { font-family: "Source Sans 3", "Segoe UI",
@@ -584,6 +624,14 @@ th.span { text-align: center; }
 .results tbody th { width: 19em; padding-left: 0; }
 .results tr:not(.group) td:first-child { padding-left: 12px; }
 small { display: block; color: #666; font-size: 12.5px; font-weight: 400; }
+.verdict { font-size: 19px; margin-bottom: 24px; }
+.wide { overflow-x: auto; }
+.methods tbody th { font-weight: 400; }
+dl.note { grid-template-columns: 13em minmax(0, 44em); gap: 2px 16px; }
+dl.note dt, dl.note dd { font-size: 13px; line-height: 1.5; }
+summary { cursor: pointer; margin-bottom: 12px; }
+details table { font-size: 12.5px; }
+details th, details td { padding: 3px 8px; }
 .unseen { visibility: hidden; }
 .note { margin: 10px 0 0; color: #555; font-size: 13.5px; }
 figure { margin: 0 0 32px; break-inside: avoid; }

@@ -1,23 +1,27 @@
 """What is finished is not done again: results of stages, kept in the workdir."""
 
+import fcntl
 import json
 import os
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
+_HELD: dict[pathlib.Path, TextIO] = {}  # until this process ends, however it does
 _UNIMPORTANT = {"workdir", "data_dir", "profile", "resume"}
 
 
 def claim(workdir: pathlib.Path, flags: Mapping[str, Any], resume: bool) -> None:
-    """Makes the workdir this run's: refuses to continue a run of other flags.
+    """Makes the workdir this process's, until it ends.
 
     Raises:
-      ValueError: if an unfinished or finished run with other flags lies there.
+      ValueError: if another process runs there, or if an unfinished or finished run
+        with other flags lies there.
     """
+    _lock(workdir)
     mine = {k: v for k, v in flags.items() if k not in _UNIMPORTANT}
     record = workdir / "flags.json"
     if not resume:
@@ -34,6 +38,22 @@ def claim(workdir: pathlib.Path, flags: Mapping[str, Any], resume: bool) -> None
                 )
     (workdir / "results").mkdir(exist_ok=True)
     _write(record, json.dumps(mine, indent=2).encode())
+
+
+def _lock(workdir: pathlib.Path) -> None:
+    path = workdir.resolve() / "in_use"
+    if path in _HELD:
+        return
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise ValueError(
+            f"Another run works in {workdir}: wait until it has ended, or give another "
+            "--workdir."
+        ) from error
+    _HELD[path] = file
 
 
 def once(

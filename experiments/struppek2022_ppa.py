@@ -131,7 +131,7 @@ def main() -> None:
     metrics = {"target_test_accuracy": report.metric(hits)}
     metrics |= judged(shown, labels, experts, references, workdir)
     by_judge = {
-        expert.name: metrics[f"nearest_mean/ppa-{expert.name}"].value
+        expert.name: metrics[f"identity_1nn/ppa-{expert.name}-mean"].value
         for expert in experts
     }
     try:
@@ -184,10 +184,10 @@ def main() -> None:
     )
     for row in shown:
         cells = "  ".join(
-            f"{kind} {expert.name} {line.value:.2f} [{line.low:.2f}, {line.high:.2f}]"
+            f"{expert.name}{kind} {line.value:.2f} [{line.low:.2f}, {line.high:.2f}]"
             for expert in experts
-            for kind in ("identity_1nn", "nearest_mean")
-            if (line := metrics[f"{kind}/{row}-{expert.name}"])
+            for kind in ("", "-mean")
+            if (line := metrics[f"identity_1nn/{row}-{expert.name}{kind}"])
         )
         print(f"{row:16}{cells}")
     print("\n".join([*lines, f"report: {page}"]), flush=True)
@@ -251,9 +251,9 @@ def judged(
         named = {
             row: gallery.named(expert.features(x), labels) for row, x in shown.items()
         }
-        for index, kind in enumerate(("identity_1nn", "nearest_mean")):
+        for index, kind in enumerate(("", "-mean")):  # Nearest image; nearest mean.
             for row, hits in named.items():
-                lines[f"{kind}/{row}-{expert.name}"] = report.metric(
+                lines[f"identity_1nn/{row}-{expert.name}{kind}"] = report.metric(
                     hits[index], baseline=named["random_latents"][index]
                 )
     return lines

@@ -190,7 +190,7 @@ class Gallery:
 
         A feature that is not finite names no one.
         """
-        finite = np.isfinite(features).all(1)
+        finite = np.all(np.isfinite(features), axis=1)
         features = np.where(finite[:, None], features, 0)
         nearest = np.equal(
             self.labels[np.argmax(features @ self.features.T, 1)], labels

@@ -110,6 +110,20 @@ def test_local_steps_are_unrolled():
     assert np.all(errors(found, batches(2, 1)[0]) < 1e-3)
 
 
+def test_the_order_of_local_steps_is_searched():
+    """Labels that the client took as 1, 0 are found in that order, by the loss."""
+    recipe = Recipe(local_steps=2, local_batch=1, learning_rate=0.2)
+    x, labels = (leaf[:, ::-1] for leaf in batches(1, 2))
+    update = SHARE(KEY, recipe, network(), x, labels).change
+    knowledge = SharedUpdate(network(), update, 2, recipe)
+    config = inverting_gradients.Config(steps=400, restarts=2, tv_weight=1e-4)
+    found = run(inverting_gradients)(KEY, knowledge, config)
+    np.testing.assert_array_equal(found.labels, labels)
+    assert np.all(errors(found, x) < 0.01)
+    with pytest.raises(ValueError, match="2 orders, but restarts is 1"):
+        inverting_gradients.attack(KEY, knowledge)
+
+
 def test_the_label_regularizer_is_in_the_loss():
     none, some = (
         run(cpl)(KEY, shared(), cpl.Config(steps=0, label_weight=weight)).loss

@@ -125,6 +125,38 @@ def test_changes_of_weights_tell_as_gradients_do():
     np.testing.assert_array_equal(BIAS_CORRECTED(knowledge), labels)
 
 
+@pytest.mark.parametrize("steps", [5, 7])
+def test_visits_of_unequal_local_steps_are_counted(steps):
+    labels = drawn(8, victims=20)
+    labels = np.random.default_rng(0).permuted(labels, axis=1)
+    recipe = Recipe(local_steps=steps, local_batch=2, learning_rate=1e-4)
+    knowledge = shared(labels, recipe=recipe)
+    taken = np.resize(np.arange(8), 2 * steps)
+    one_hot = np.eye(10, dtype=int)[labels]
+    found = jax.jit(label_rules.visited)(knowledge)
+    np.testing.assert_array_equal(found, one_hot[:, taken].sum(1))
+    counts = np.eye(10, dtype=int)[BIAS_CORRECTED(knowledge)].sum(1)
+    assert np.minimum(counts, one_hot.sum(1)).sum() >= 0.9 * labels.size
+
+
+def test_examples_that_no_step_takes_are_refused():
+    recipe = Recipe(local_steps=3, local_batch=2)
+    with pytest.raises(ValueError, match=r"take 6 of 8 examples.*batch_size=6"):
+        label_rules.bias_corrected(shared(drawn(8), recipe=recipe))
+
+
+def test_restarts_try_every_order_of_labels():
+    recipe = Recipe(local_steps=2, local_batch=2)
+    knowledge = shared(np.array([[3, 1, 4, 0]]), recipe=recipe)
+    rule = label_rules.bias_corrected
+    tried = np.asarray(label_rules.labels_of_restarts(knowledge, rule, 7))
+    assert tried.shape == (1, 7, 4)
+    firsts = {tuple(sorted(order[:2])) for order in tried[0]}
+    assert len(firsts) == 6 and np.all(np.sort(tried) == [0, 1, 3, 4])
+    with pytest.raises(ValueError, match=r"in 6 orders, but restarts is 5: .*=6"):
+        label_rules.labels_of_restarts(knowledge, rule, 5)
+
+
 def test_labels_that_are_known_are_taken():
     labels = drawn(2)
     knowledge = shared(labels)

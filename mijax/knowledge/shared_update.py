@@ -10,7 +10,7 @@ from jax import Array
 
 from mijax.core import Prior, Target, concrete, pytree, static
 from mijax.federation import Recipe
-from mijax.knowledge import validation
+from mijax.knowledge import standardized, validation
 
 
 @pytree
@@ -20,7 +20,8 @@ class SharedUpdate:
     Attributes:
       target: the model that the clients trained.
       update: their gradients or changes of weights, a tree as `Target.trained` with
-        leaves `[V, ...]`; what `federation.share` returns as `change`.
+        leaves `[V, ...]`; what `federation.share` returns as `change`. None in place
+        of a leaf says that it was not shared (frozen or encrypted).
       batch_size: B, the number of examples of each client.
       recipe: how they trained, which is public.
       labels: the classes of their examples, `[V, B]` int32, where they are known.
@@ -30,6 +31,10 @@ class SharedUpdate:
         adversary has one.
       prior: a generator of public images.
       public: public images, `[M, H, W, C]`.
+      mean: what was subtracted of images in [0, 1] before the target saw them: a number
+        or one a channel, `[C]`; None for a target of images in [0, 1]. All images here
+        and all that attacks return lie in [0, 1].
+      deviation: what they were divided by after that.
     """
 
     # Of these fields, each leaf's first axis is the victims'.
@@ -44,6 +49,8 @@ class SharedUpdate:
     similar: Array | None = None
     prior: Prior | None = None
     public: Array | None = None
+    mean: float | Array | None = None
+    deviation: float | Array | None = None
 
     def __post_init__(self) -> None:
         """Raises if the batch is empty; `checked` raises for shapes."""
@@ -68,6 +75,9 @@ class SharedUpdate:
     def checked(self) -> "SharedUpdate":
         """Returns itself, if its shapes are those of the target and of one another.
 
+    numbers = [leaf for leaf in map(concrete, leaves) if leaf is not None and leaf.ndim]
+    if len(numbers) < len(leaves) or len({len(leaf) for leaf in numbers}) != 1:
+        return  # Traced, or of a shape that `checked` raises for.
         Raises:
           ValueError: if they are not.
         """
@@ -86,10 +96,10 @@ class SharedUpdate:
         if self.labels is not None:
             validation.check_labels(self.labels, self.target.num_classes)
             expected = self.victims, self.batch_size
-            if self.labels.shape != expected:
+            if np.shape(self.labels) != expected:
                 raise ValueError(
-                    f"labels are {self.labels.shape}: they must be {expected}, one for "
-                    "each example of each client."
+                    f"labels are {np.shape(self.labels)}: they must be {expected}, one "
+                    "for each example of each client."
                 )
         if self.similar is not None:
             expected = self.victims, self.batch_size, *self.target.shape
@@ -98,7 +108,15 @@ class SharedUpdate:
                     f"The similar images are {self.similar.shape}: they must be "
                     f"{expected}, one for each example of each client."
                 )
-        return self
+        if self.mean is None and self.deviation is None:
+            return self
+        if self.mean is None or self.deviation is None:
+            raise ValueError(
+                f"mean is {self.mean} and deviation {self.deviation}: give both, for a "
+                "target of standardized images, or neither."
+            )
+        target = standardized.of_pixels(self.target, self.mean, self.deviation)
+        return dataclasses.replace(self, target=target, mean=None, deviation=None)
 
     @property
     def victims(self) -> int:
@@ -123,8 +141,9 @@ def _same_architecture(name: str, tree: Any, like: Any) -> None:
                 f"{expected[path].shape}: it must be "
                 f"{('V', *expected[path].shape)} for V clients."
             )
+    withheld = {path for path, leaf in _with_none(tree) if leaf is None}
     for path, leaf in expected.items():
-        if path not in given:
+        if path not in given and path not in withheld:
             raise ValueError(
                 f"The {name} lacks the target's leaf {jax.tree_util.keystr(path)} of "
                 f"shape {leaf.shape}: was it made with another architecture?"
@@ -139,12 +158,22 @@ def _same_architecture(name: str, tree: Any, like: Any) -> None:
         raise ValueError(f"The {name} is of no client: give one or more.")
 
 
+def _with_none(tree: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: leaf is None)
+
+
 def _not_zero(update: Any) -> None:
     """Refuses a client whose whole update is zero: it tells nothing."""
     leaves = jax.tree.leaves(update)
+<<<<<<< HEAD
     numbers = [leaf for leaf in map(concrete, leaves) if leaf is not None and leaf.ndim]
     if not numbers or len(numbers) < len(leaves):
         return
+=======
+    numbers = [leaf for leaf in map(known, leaves) if leaf is not None and leaf.ndim]
+    if len(numbers) < len(leaves) or len({len(leaf) for leaf in numbers}) != 1:
+        return  # Not known yet, or for `checked` to refuse.
+>>>>>>> leakage
     largest = np.max([np.max(np.abs(x).reshape(len(x), -1), 1) for x in numbers], 0)
     silent = np.flatnonzero(largest == 0)
     if silent.size:

@@ -77,8 +77,9 @@ def attack(
     knowledge = knowledge.checked()
     target = knowledge.target
     x = initial_images.sown(config.seed, key, knowledge, config.restarts)
-    found_labels = label_rules.labels_of(knowledge, config.label_rule)
-    labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
+    labels = label_rules.labels_of_restarts(
+        knowledge, config.label_rule, config.restarts
+    )
     sought = jax.nn.one_hot(labels, target.num_classes)
 
     def objective(x: Array) -> Array:

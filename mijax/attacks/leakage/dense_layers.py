@@ -56,6 +56,22 @@ def first(target: Target) -> DenseLayer:
     )
 
 
+def leaf_of(update: Any, index: int | None, name: str) -> Any:
+    """Returns a layer's leaf of an update, by its index among those of `trained`.
+
+    Raises:
+      ValueError: if the clients do not share it.
+    """
+    leaves = jax.tree.leaves(update, is_leaf=lambda leaf: leaf is None)
+    leaf = None if index is None else leaves[index]
+    if index is not None and leaf is None:
+        raise ValueError(
+            f"The update withholds {name}, which tells what this attack needs: give "
+            "labels in the knowledge, or choose another attack."
+        )
+    return leaf
+
+
 def _of_size(
     target: Target, inputs: int | None, outputs: int | None
 ) -> list[DenseLayer]:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mijax import core, search
-from mijax.attacks.leakage import gradient_distance, initial_images
+from mijax.attacks.leakage import gradient_distance, initial_images, local_steps
 from mijax.attacks.leakage.gradient_distance import Distance
 from mijax.attacks.leakage.initial_images import Seed
 from mijax.batching import keys_of
@@ -66,10 +66,11 @@ def attack(
       Images `[V, B, *shape]` in [0, 1], and the most probable labels `[V, B]`.
 
     Raises:
-      ValueError: if the update is not the target's, or `steps` or `restarts` are no
-        numbers of steps and restarts.
+      ValueError: if the update is not the target's, if local steps leave out
+        examples, or `steps` or `restarts` are no numbers of steps and restarts.
     """
     knowledge = knowledge.checked()
+    local_steps.visits(knowledge)  # Refuses examples that none takes.
     keys = jax.vmap(jax.random.split)(keys_of(key, knowledge.victims))  # [V, 2]
     x = initial_images.sown(config.seed, keys[:, 0], knowledge, config.restarts)
 

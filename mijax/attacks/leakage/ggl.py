@@ -13,7 +13,7 @@ mean zero is left as it is: adding more could only hide the guess.
 Departures from the paper: the search is the cross-entropy method (`minimize.
 elite_gaussian`) in place of CMA-ES or Bayesian optimization; the threshold of
 compression is read off the zeros, entry by entry, instead of off their number; signs
-are no defense that it considers.
+are no defense that it considers; latents are not bounded, as the authors' are.
 
 References:
   Li et al. Auditing privacy defenses in federated learning via generative gradient
@@ -114,16 +114,18 @@ def attack(
         raise ValueError(f"restarts is {config.restarts}: it must be 1 or more.")
     victims, restarts = knowledge.victims, config.restarts
     batch, size = knowledge.batch_size, prior.latent_size
-    labels = label_rules.labels_of(knowledge, config.label_rule)  # [V, B]
+    labels = label_rules.labels_of_restarts(knowledge, config.label_rule, restarts)
 
     def loss(z: Array, labels: Array, observed: Any) -> Array:
         x = prior.images(z.reshape(batch, size))
         update = client_update(knowledge.recipe, target, x, labels).change
+        update = gradient_distance.as_shared(update, observed)
         return config.distance(config.adapt(update, observed), observed)
 
     def objective(z: Array, none: None) -> tuple[Array, None]:
-        of_victim = jax.vmap(loss, (0, None, None))
-        guesses = z.reshape(victims, -1, batch * size)  # [V, R * P, B * Z]
+        of_restart = jax.vmap(loss, (0, None, None))
+        of_victim = jax.vmap(of_restart, (0, 0, None))
+        guesses = z.reshape(victims, restarts, -1, batch * size)  # [V, R, P, B * Z]
         losses = jax.vmap(of_victim)(guesses, labels, knowledge.update)
         return losses.reshape(-1), none
 
@@ -141,5 +143,5 @@ def attack(
         x.reshape(victims, restarts, batch, *target.shape),
         found.loss.reshape(victims, restarts),
         trace.reshape(victims, restarts, -1),
-        labels=jnp.repeat(labels[:, None], restarts, 1),
+        labels=labels,
     )

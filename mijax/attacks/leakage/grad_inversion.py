@@ -38,7 +38,10 @@ from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
 from mijax.attacks.leakage.gradient_distance import Distance
 from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
-from mijax.attacks.leakage.total_variation import total_variation
+from mijax.attacks.leakage.total_variation import (
+    refuse_flat,
+    total_variation,
+)
 from mijax.batching import keys_of
 from mijax.core import hyper_parameters, static
 from mijax.federation import Update
@@ -97,10 +100,12 @@ def attack(
         lack what they need, or if `steps` or `restarts` are no such numbers.
     """
     knowledge = knowledge.checked()
+    refuse_flat(knowledge.target.shape)
     keys = jax.vmap(jax.random.split)(keys_of(key, knowledge.victims))  # [V, 2]
     x = initial_images.sown(config.seed, keys[:, 0], knowledge, config.restarts)
-    found_labels = label_rules.labels_of(knowledge, config.label_rule)
-    labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
+    # The restarts agree on images, and so on one order of labels.
+    labels = label_rules.labels_of_restarts(knowledge, config.label_rule, 1)
+    labels = jnp.repeat(labels, config.restarts, 1)
 
     def objective(x: Array) -> Array:
         distances, updates = gradient_distance.between(

@@ -24,12 +24,17 @@ def _products(a: Any, b: Any) -> Array:
 
 
 def _product(a: Array, b: Array) -> Array:
-    return jnp.sum(a * b)
+    return jnp.sum(_wide(a) * _wide(b))
+
+
+def _wide(leaf: Array) -> Array:
+    """Half precision as float32: its sums would lose what distances are made of."""
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
 def squared(update: Any, observed: Any) -> Array:
     """The squared Euclidean distance, DLG's."""
-    difference = jax.tree.map(jnp.subtract, update, observed)
+    difference = jax.tree.map(lambda a, b: _wide(a) - _wide(b), update, observed)
     return _products(difference, difference)
 
 
@@ -41,6 +46,16 @@ def cosine(update: Any, observed: Any) -> Array:
 def length(update: Any) -> Array:
     """The Euclidean length of all parameters; above 0."""
     return jnp.sqrt(jnp.maximum(_products(update, update), _TINY))
+
+
+def as_shared(update: Any, observed: Any) -> Any:
+    """Returns an update without the leaves that the observed one withholds."""
+    return jax.tree.map(
+        lambda o, u: None if o is None else u,
+        observed,
+        update,
+        is_leaf=lambda leaf: leaf is None,
+    )
 
 
 def between(
@@ -60,7 +75,7 @@ def between(
 
     def one(x: Array, labels: Array, observed: Any) -> tuple[Array, Update]:
         update = client_update(knowledge.recipe, knowledge.target, x, labels)
-        return distance(update.change, observed), update
+        return distance(as_shared(update.change, observed), observed), update
 
     of_restarts = jax.vmap(one, (0, 0, None))
     return jax.vmap(of_restarts)(x, labels, knowledge.update)

@@ -65,8 +65,9 @@ def attack(
     """
     knowledge = knowledge.checked()
     x = initial_images.sown(config.seed, key, knowledge, config.restarts)
-    found_labels = label_rules.labels_of(knowledge, label_rules.idlg)
-    labels = jnp.repeat(found_labels[:, None], config.restarts, 1)  # [V, R, B]
+    labels = label_rules.labels_of_restarts(
+        knowledge, label_rules.idlg, config.restarts
+    )
 
     def objective(x: Array) -> Array:
         return gradient_distance.between(knowledge, x, labels, config.distance)[0]

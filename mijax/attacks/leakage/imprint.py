@@ -27,7 +27,7 @@ from jax import Array
 
 from mijax import core
 from mijax.core import Network, Target, pytree
-from mijax.knowledge import SharedUpdate
+from mijax.knowledge import SharedUpdate, standardized
 
 _ROUNDING = 1e-6  # gradients of bins that differ by less, as a share, hold nobody
 
@@ -132,12 +132,13 @@ def attack(
         one local step.
     """
     del key, config
-    knowledge = knowledge.checked()
+    mean, deviation = knowledge.mean, knowledge.deviation
     if not isinstance(knowledge.target.function, _Planted):
         raise ValueError(
             "The target holds no imprint layer: the server must have sent "
             "mijax.attacks.imprint.plant(target, public, bins)."
         )
+    knowledge = knowledge.checked()
     if knowledge.recipe.local_steps > 1:
         raise ValueError(
             f"local_steps is {knowledge.recipe.local_steps}: bins tell images apart "
@@ -153,10 +154,11 @@ def attack(
         held = jnp.abs(mass[slots]) > _ROUNDING * jnp.max(jnp.abs(bias))
         held &= jnp.arange(batch) < len(bias)
         images = mixed[slots] / jnp.where(held, mass[slots], 1)[:, None]
-        mean = weight[:, 0] / bias[0]
-        images = jnp.where(held[:, None], images, mean[None])
-        return jnp.clip(images, 0, 1), 1 - jnp.mean(held)
+        mixture = weight[:, 0] / bias[0]
+        images = jnp.where(held[:, None], images, mixture[None])
+        images = images.reshape(batch, *knowledge.target.shape)
+        pixels = standardized.to_pixels(images, mean, deviation)
+        return jnp.clip(pixels, 0, 1), 1 - jnp.mean(held)
 
     images, loss = jax.vmap(of_victim)(layer["kernel"], layer["bias"])
-    candidates = images.reshape(-1, 1, batch, *knowledge.target.shape)
-    return core.choose(candidates, loss[:, None], loss[None, :, None])
+    return core.choose(images[:, None], loss[:, None], loss[None, :, None])

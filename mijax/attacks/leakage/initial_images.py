@@ -59,6 +59,11 @@ class Patterned:
     ) -> Array:
         """Draws a square for each image."""
         del similar
+        if len(shape) != 4:
+            raise ValueError(
+                f"Examples are of shape {shape[1:]}, but a square is tiled over images "
+                "(H, W, C): choose another seed, such as initial_images.uniform."
+            )
         batch, height, width, channels = shape
         square = jax.random.uniform(key, (batch, self.side, self.side, channels))
         times = 1, -(-height // self.side), -(-width // self.side), 1

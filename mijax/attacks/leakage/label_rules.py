@@ -16,13 +16,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.scipy.special import gammaln
 
-from mijax.attacks.leakage import dense_layers
+from mijax.attacks.leakage import dense_layers, local_steps
 from mijax.knowledge import SharedUpdate
 
 Rule = Callable[[SharedUpdate], Array]
 
+_NEVER = 100.0  # the cost of a count that is impossible
 _PROBES = 32  # images that stand in for the batch where nothing public is known
 
 
@@ -39,8 +42,29 @@ class LastLayer(NamedTuple):
 
 
 def labels_of(knowledge: SharedUpdate, rule: Rule) -> Array:
-    """Returns the labels that are known, or else what a rule recovers, `[V, B]`."""
+    """Returns the labels that are known, or else what a rule recovers, `[V, B]`.
+
+    Raises:
+      ValueError: if local steps leave out examples, or as the rule does.
+    """
+    local_steps.visits(knowledge)
     return rule(knowledge) if knowledge.labels is None else knowledge.labels
+
+
+def labels_of_restarts(knowledge: SharedUpdate, rule: Rule, restarts: int) -> Array:
+    """Returns the labels that each restart takes for true, `[V, R, B]`.
+
+    A rule finds which labels there are, but not which local step took which: the
+    restarts try all orders in turn.
+
+    Raises:
+      ValueError: as `labels_of`, or if there are more orders than restarts.
+    """
+    labels = labels_of(knowledge, rule)
+    if knowledge.labels is not None:
+        return jnp.repeat(labels[:, None], restarts, 1)
+    orders = local_steps.orders(knowledge, restarts)
+    return labels[:, orders[np.arange(restarts) % len(orders)]]
 
 
 def idlg(knowledge: SharedUpdate) -> Array:
@@ -112,21 +136,66 @@ def bias_corrected(knowledge: SharedUpdate) -> Array:
     where `public` images are like the batch. Without public images, noise stands in.
     Where clients normalize by their batches, public images are normalized likewise.
     A layer without bias must tell its features, whose mean sum is measured likewise.
+    Of local steps that take some examples twice and others once, several batches may
+    leave the same counts of visits; the likeliest is returned.
+
+    No paper has this rule: it is named for that of the code `breaching`.
 
     Departure: breaching's rule estimates an example's impact by the sum of the negative
     gradients; here it is 1 / B, which is what it is, and confidences are subtracted.
 
     References:
-      Geiping et al. Inverting gradients: how easy is it to break privacy in federated
-      learning? NeurIPS 2020. arXiv:2003.14053.
+      Fowl, Geiping, et al. Breaching, a framework for attacks against privacy in
+      federated learning. https://github.com/JonasGeiping/breaching
     """
-    batch, victims = knowledge.batch_size, knowledge.victims
+    visits = local_steps.visits(knowledge)
+    if visits[0] < 2 * visits[-1]:
+        return _with_equal_impact(knowledge, knowledge.batch_size)
+    return _likeliest(visited(knowledge), knowledge.batch_size)
+
+
+def visited(knowledge: SharedUpdate) -> Array:
+    """Counts the visits of local steps to examples of each class, `[V, K]` int32.
+
+    It finds them as `bias_corrected` finds labels, of which it is the finer form where
+    steps take some examples twice and others once.
+    """
+    total = int(local_steps.visits(knowledge).sum())
+    labels = _with_equal_impact(knowledge, total)
+    one_hot = jax.nn.one_hot(labels, knowledge.target.num_classes, dtype=jnp.int32)
+    return jnp.sum(one_hot, 1)
+
+
+def _with_equal_impact(knowledge: SharedUpdate, number: int) -> Array:
+    """The labels of so many visits or examples, `[V, number]`."""
     confidence, weight = _mean_response(knowledge)
     gradient = _evidence(knowledge)
     if last_layer(knowledge).bias is None:
         gradient = gradient / weight
-    impact = jnp.full((victims,), -1 / batch)
-    return _counted(gradient - confidence[None], gradient < 0, impact, batch)
+    impact = jnp.full((knowledge.victims,), -1 / number)
+    return _counted(gradient - confidence[None], gradient < 0, impact, number)
+
+
+def _likeliest(visits: Array, batch: int) -> Array:
+    """The likeliest labels of a batch whose examples were taken once or twice each.
+
+    Of `visits` to a class, m examples explain `visits - m` second ones; the counts m
+    that most orders of the batch agree with are found one example at a time, which is
+    the best there is, as each class's cost is convex.
+    """
+
+    def cost(examples: Array) -> Array:
+        twice, once = visits - examples, 2 * examples - visits
+        wrong = jnp.maximum(-twice, 0) + jnp.maximum(-once, 0)
+        twice, once = jnp.maximum(twice, 0), jnp.maximum(once, 0)
+        return gammaln(twice + 1.0) + gammaln(once + 1.0) + _NEVER * wrong
+
+    def take(examples: Array, _: Any) -> tuple[Array, Array]:
+        label = jnp.argmin(cost(examples + 1) - cost(examples), 1)
+        return examples + jax.nn.one_hot(label, visits.shape[1]), label
+
+    labels = lax.scan(take, jnp.zeros(visits.shape), length=batch)[1]
+    return _sorted(labels.T)
 
 
 def last_layer(knowledge: SharedUpdate) -> LastLayer:
@@ -138,18 +207,15 @@ def last_layer(knowledge: SharedUpdate) -> LastLayer:
       ValueError: if no layer, or more than one, can be the last.
     """
     layer, recipe = dense_layers.last(knowledge.target), knowledge.recipe
-    leaves = jax.tree.leaves(knowledge.update)
-    if recipe.local_steps:
-        scale = -1 / (recipe.learning_rate * recipe.local_steps)
-        leaves = [leaf * scale for leaf in leaves]
-    bias = None if layer.bias is None else leaves[layer.bias]
-    return LastLayer(leaves[layer.weight], bias)
-
-
-def step_size(knowledge: SharedUpdate) -> int:
-    """Returns how many examples a client takes at once."""
-    recipe = knowledge.recipe
-    return (recipe.local_steps and recipe.local_batch) or knowledge.batch_size
+    weight, bias = (
+        dense_layers.leaf_of(knowledge.update, index, layer.name)
+        for index in (layer.weight, layer.bias)
+    )
+    gradient = LastLayer(weight, bias)
+    if not recipe.local_steps:
+        return gradient
+    scale = -1 / (recipe.learning_rate * recipe.local_steps)
+    return jax.tree.map(lambda leaf: leaf * scale, gradient)
 
 
 def _evidence(knowledge: SharedUpdate) -> Array:
@@ -172,7 +238,7 @@ def _mean_response(knowledge: SharedUpdate) -> tuple[Array, Array]:
     if images is None:
         images = jax.random.uniform(jax.random.key(0), (_PROBES, *target.shape))
     number = images.shape[0]
-    size = min(step_size(knowledge), number) if recipe.train else 1
+    size = min(local_steps.size(knowledge), number) if recipe.train else 1
     groups = images[jnp.arange(-(-number // size) * size) % number]
 
     def respond(group: Array) -> tuple[Array, Array]:

@@ -13,14 +13,16 @@ References:
   TIFS 2018. doi:10.1109/TIFS.2017.2787987.
 """
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from mijax import core
 from mijax.attacks.leakage import dense_layers, label_rules
-from mijax.core import pytree
-from mijax.knowledge import SharedUpdate
+from mijax.core import concrete, pytree
+from mijax.knowledge import SharedUpdate, standardized
+
+_ROUNDING = 1e-12
 
 
 @pytree
@@ -41,13 +43,16 @@ def attack(
 
     Returns:
       Images `[V, 1, *shape]` in [0, 1], and labels `[V, 1]`; the loss is the share of
-      the layer's gradient that no single image explains.
+      the layer's gradient that no single image explains; 1, of a black image, where
+      that gradient is zero and the attack is traced.
 
     Raises:
-      ValueError: if the batch is larger than 1, if there was more than one local step,
-        or if the target does not begin with one dense layer with a bias.
+      ValueError: if a client's first layer has no gradient, if the batch is larger than
+        1, if there was more than one local step, or if the target does not begin with
+        one dense layer with a bias.
     """
     del key, config
+    mean, deviation = knowledge.mean, knowledge.deviation
     knowledge = knowledge.checked()
     if knowledge.batch_size != 1 or knowledge.recipe.local_steps > 1:
         raise ValueError(
@@ -56,16 +61,35 @@ def attack(
             "See mijax.attacks.imprint for larger batches."
         )
     layer = dense_layers.first(knowledge.target)
-    leaves = jax.tree.leaves(knowledge.update)
-    assert layer.bias is not None  # `first` sees to it.
-    weight, bias = leaves[layer.weight], leaves[layer.bias]  # [V, F, O], [V, O]
-    evidence = jnp.sum(bias**2, 1, keepdims=True)
+    weight, bias = (  # [V, F, O], [V, O]
+        dense_layers.leaf_of(knowledge.update, index, layer.name)
+        for index in (layer.weight, layer.bias)
+    )
+    size = jnp.max(jnp.abs(bias), 1)  # Squares of small updates would be none.
+    _refuse_dead(size)
+    size = jnp.where(size > 0, size, 1)
+    weight, bias = weight / size[:, None, None], bias / size[:, None]
+    evidence = jnp.maximum(jnp.sum(bias**2, 1, keepdims=True), _ROUNDING)
     x = jnp.einsum("vfo,vo->vf", weight, bias) / evidence
     unexplained = jnp.sum((weight - x[:, :, None] * bias[:, None]) ** 2, (1, 2))
-    loss = unexplained / jnp.sum(weight**2, (1, 2))
+    seen = jnp.sum(weight**2, (1, 2))
+    loss = jnp.where(seen > 0, unexplained / jnp.where(seen > 0, seen, 1), 1)
+    images = x.reshape(-1, 1, 1, *knowledge.target.shape)
     return core.choose(
-        jnp.clip(x, 0, 1).reshape(-1, 1, 1, *knowledge.target.shape),
+        jnp.clip(standardized.to_pixels(images, mean, deviation), 0, 1),
         loss[:, None],
         loss[None, :, None],
         labels=label_rules.labels_of(knowledge, label_rules.idlg)[:, None],
     )
+
+
+def _refuse_dead(size: Array) -> None:
+    """Refuses clients of whose first layer nothing was shared but zeros."""
+    numbers = concrete(size)
+    if numbers is not None and np.any(numbers == 0):
+        dead = np.flatnonzero(numbers == 0)
+        raise ValueError(
+            f"The first layer's gradient of client {dead[0]} is all zero ({dead.size} "
+            f"of {len(numbers)} are): its units are dead, and hold no image. Leave it "
+            "out, or send another model."
+        )

@@ -1,0 +1,178 @@
+"""What gradient leakage cannot work with is refused in one sentence, or works."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from mijax import federation
+from mijax.attacks import (
+    cpl,
+    dlg,
+    grad_inversion,
+    idlg,
+    imprint,
+    inverting_gradients,
+    linear_leak,
+)
+from mijax.attacks.leakage import gradient_distance, label_rules
+from mijax.attacks.leakage.total_variation import total_variation
+from mijax.core import Target
+from mijax.federation import Recipe
+from mijax.knowledge import SharedUpdate
+
+KEY = jax.random.key(0)
+STEPS = inverting_gradients.Config(steps=2)
+
+
+@functools.cache
+def client(shape=tiny.SHAPE):
+    """Knowledge of two clients of one example each, of a dense network."""
+    x = jax.random.uniform(KEY, (2, 1, *shape))
+    variables = tiny.drawn(tiny.CLASSIFIER, 1, (1, *shape))
+    target = Target.from_linen(tiny.CLASSIFIER, variables, shape)
+    share = jax.jit(functools.partial(federation.share, KEY, Recipe()))
+    return SharedUpdate(target, share(target, x, jnp.array([[0], [2]])).change), x
+
+
+def changed(change, shape=tiny.SHAPE):
+    knowledge, _ = client(shape)
+    update = jax.tree.map(change, knowledge.update)
+    return dataclasses.replace(knowledge, update=update)
+
+
+def image(shape):
+    return np.random.default_rng(0).uniform(size=(2, *shape)).astype(np.float32)
+
+
+class TestTotalVariation:
+    def test_a_column_varies_only_down(self):
+        x = image((8, 1, 2))
+        expected = np.abs(np.diff(x, axis=1)).mean((1, 2, 3))
+        np.testing.assert_allclose(total_variation(x), expected, rtol=1e-6)
+
+    def test_a_pixel_does_not_vary(self):
+        np.testing.assert_array_equal(total_variation(image((1, 1, 3))), 0)
+
+    def test_images_one_pixel_wide_are_attacked(self):
+        found = inverting_gradients.attack(KEY, client((8, 1, 1))[0], STEPS)
+        assert np.all(np.isfinite(found.loss)) and found.x.shape == (2, 1, 8, 1, 1)
+
+    @pytest.mark.parametrize("attack", [inverting_gradients, grad_inversion])
+    def test_vectors_are_refused(self, attack):
+        with pytest.raises(ValueError, match=r"shape \(9,\).*images \(H, W, C\)"):
+            attack.attack(KEY, client((9,))[0])
+
+    def test_a_vector_has_no_square(self):
+        with pytest.raises(ValueError, match=r"shape \(9,\), but a square is tiled"):
+            cpl.attack(KEY, client((9,))[0])
+
+
+class TestUpdates:
+    def test_half_precision_is_summed_in_float32(self):
+        g = {"w": jnp.asarray(image((400, 3)), jnp.bfloat16)}
+        assert abs(gradient_distance.cosine(g, g)) < 1e-6
+        assert gradient_distance.cosine(g, g).dtype == jnp.float32
+        half = changed(lambda leaf: leaf.astype(jnp.bfloat16))
+        losses = inverting_gradients.attack(KEY, half, STEPS).losses
+        assert np.all((losses > 0) & np.isfinite(losses))
+
+    @pytest.mark.parametrize("scale", [1e-18, 1.0])
+    def test_small_updates_leak_as_much(self, scale):
+        found = linear_leak.attack(KEY, changed(lambda leaf: scale * leaf))
+        np.testing.assert_allclose(found.x, client()[1], atol=1e-4)
+
+    def test_a_dead_first_layer_is_refused(self):
+        knowledge, _ = client()
+        update = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: leaf if leaf.shape[-1] == tiny.CLASSES else 0 * leaf,
+            knowledge.update,
+        )
+        dead = dataclasses.replace(knowledge, update=update)
+        with pytest.raises(ValueError, match=r"first layer's gradient of client 0 is"):
+            linear_leak.attack(KEY, dead)
+        found = jax.jit(linear_leak.attack)(KEY, dead)
+        np.testing.assert_array_equal(found.loss, 1)
+        assert np.all(np.isfinite(found.x))
+
+    @pytest.mark.parametrize("attack", [dlg, idlg, inverting_gradients, linear_leak])
+    def test_a_client_without_the_first_axis(self, attack):
+        with pytest.raises(ValueError, match=r"must be \('V', .*\) for V clients"):
+            attack.attack(KEY, changed(lambda leaf: leaf[0]))
+
+    def test_leaves_that_are_not_shared_are_not_compared(self):
+        knowledge, _ = client()
+        leaves, tree = jax.tree.flatten(knowledge.update)
+        first = [leaf.shape[-1] == tiny.CLASSES for leaf in leaves]
+        frozen = [
+            None if last else leaf for last, leaf in zip(first, leaves, strict=True)
+        ]
+        partial = dataclasses.replace(knowledge, update=tree.unflatten(frozen))
+        with pytest.raises(ValueError, match=r"update withholds .*: give labels"):
+            inverting_gradients.attack(KEY, partial, STEPS)
+        labels = jnp.array([[0], [2]])
+        told = dataclasses.replace(partial, labels=labels)
+        found = inverting_gradients.attack(KEY, told, STEPS)
+        assert np.all(np.isfinite(found.loss))
+        _, x = client()
+        distances, _ = gradient_distance.between(
+            told, x[:, None], labels[:, None], gradient_distance.squared
+        )
+        np.testing.assert_allclose(distances, 0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (1, r"labels are \(\): they must be \(2, 1\)"),
+        (jnp.array([0, 2]), r"labels are \(2,\): they must be \(2, 1\)"),
+        (jnp.array([[0.0], [2.0]]), "labels are float32: they must be integers"),
+        ([[0], [2]], "labels are a list: they must be an array"),
+    ],
+)
+def test_labels_of_other_kinds(labels, message):
+    with pytest.raises(ValueError, match=message):
+        told = dataclasses.replace(client()[0], labels=labels)
+        inverting_gradients.attack(KEY, told, STEPS)
+
+
+class TestStandardized:
+    MEAN, DEVIATION = 0.4, 0.2
+
+    def knowledge(self, target):
+        x = client()[1]
+        standard = (x - self.MEAN) / self.DEVIATION
+        update = federation.share(
+            KEY, Recipe(), target, standard, jnp.array([[0], [2]])
+        ).change
+        return SharedUpdate(
+            target, update, mean=jnp.array([self.MEAN]), deviation=self.DEVIATION
+        )
+
+    def test_images_come_back_in_pixels(self):
+        knowledge = self.knowledge(client()[0].target)
+        found = linear_leak.attack(KEY, knowledge)
+        np.testing.assert_allclose(found.x, client()[1], atol=1e-4)
+        seen = knowledge.checked()
+        labels = jnp.array([[[0]], [[2]]])
+        distances, _ = gradient_distance.between(
+            seen, client()[1][:, None], labels, gradient_distance.cosine
+        )
+        np.testing.assert_allclose(distances, 0, atol=1e-5)
+        np.testing.assert_array_equal(label_rules.idlg(seen), [[0], [2]])
+
+    def test_an_imprint_is_in_pixels(self):
+        public = jax.random.uniform(jax.random.key(1), (40, *tiny.SHAPE))
+        standard = (public - self.MEAN) / self.DEVIATION
+        planted = imprint.plant(client()[0].target, standard, 8)
+        found = imprint.attack(KEY, self.knowledge(planted))
+        np.testing.assert_allclose(found.x, client()[1], atol=1e-3)
+
+    def test_a_mean_without_deviation(self):
+        half = dataclasses.replace(client()[0], mean=0.5)
+        with pytest.raises(ValueError, match="deviation None: give both"):
+            inverting_gradients.attack(KEY, half, STEPS)

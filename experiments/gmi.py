@@ -361,8 +361,7 @@ def trained_on(
 
 def draw(key: jax.Array, prior: Prior, number: int) -> np.ndarray:
     """Draws images from the prior: what needs no target."""
-    z = np.asarray(jax.random.normal(key, (number, prior.latent_size)))
-    return judging.batched(prior.images)(z)
+    return judging.batched(prior.images)(np.asarray(prior.sample(key, number)))
 
 
 def first_images(private: Dataset, labels: np.ndarray) -> np.ndarray:
@@ -580,7 +579,7 @@ def classifier(
     )
     learner = resumable.train(
         fit_key,
-        training.learner(init_key, module, shape, optimizer),
+        training.train_state(init_key, module, shape, optimizer),
         step,
         (images.train.images, images.train.labels),
         name=name,

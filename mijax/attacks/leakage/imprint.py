@@ -159,4 +159,4 @@ def attack(
 
     images, loss = jax.vmap(of_victim)(layer["kernel"], layer["bias"])
     candidates = images.reshape(-1, 1, batch, *knowledge.target.shape)
-    return core.choose(candidates, loss[:, None], loss[None, :, None])
+    return core.choose(candidates, loss[:, None], loss[:, None, None])

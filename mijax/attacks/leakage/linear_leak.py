@@ -66,6 +66,6 @@ def attack(
     return core.choose(
         jnp.clip(x, 0, 1).reshape(-1, 1, 1, *knowledge.target.shape),
         loss[:, None],
-        loss[None, :, None],
+        loss[:, None, None],
         labels=label_rules.labels_of(knowledge, label_rules.idlg)[:, None],
     )

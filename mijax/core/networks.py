@@ -81,7 +81,7 @@ class Function(Network):
         return self.function(params, x)
 
 
-def training_flags(module: linen.Module) -> dict[str, bool]:
+def training_flags(module: linen.Module) -> dict[str, Any]:
     """Returns the arguments that put a Linen module in training mode.
 
     Its `__call__` takes `train` or `training`, or the negated `deterministic`.

@@ -68,7 +68,7 @@ def one_step(
     def objective(z: Array) -> Array:
         x = prior.images(z)
         identity = config.identity_loss(target.predict(x), labels, None)
-        return config.identity_weight * identity - prior.realism(x)
+        return config.identity_weight * identity - prior.score(x)
 
     z, velocity = latents
     losses, gradient, _ = search.gradient_of(objective)(z, None)
@@ -90,7 +90,7 @@ def _labels(batch: int) -> Array:
 def start(batch: int, prior: Prior) -> Array:
     """The latents that `gmi.attack` draws from key 0."""
     limit, keys = gmi.Config().clip, keys_of(jax.random.key(0), batch)
-    drawn = jax.vmap(lambda key: jax.random.normal(key, (prior.latent_size,)))(keys)
+    drawn = jax.vmap(lambda key: prior.sample(key, 1)[0])(keys)
     return jnp.clip(drawn, -limit, limit)
 
 

@@ -303,7 +303,7 @@ def classifier(
     """Trains a classifier, from `variables` where they are given."""
     start_key, fit_key = jax.random.split(keys[name])
     shape = faces.train.images.shape[1:]
-    state = training.learner(start_key, module, shape, optimizer)
+    state = training.train_state(start_key, module, shape, optimizer)
     if variables is not None:
         state = dataclasses.replace(state, variables=variables)
     state = resumable.train(
@@ -351,14 +351,14 @@ def pretrain(
     workdir: pathlib.Path,
 ) -> Any:
     """Trains the autoencoder's layers to undo noise, one after the other."""
-    variables = training.learner(
+    variables = training.train_state(
         keys["dae_start"], module, faces.shape[1:], PRETRAINING
     ).variables
     for depth in range(1, len(module.widths) + 1):
         name = f"dae_layer_{depth}"
         variables = resumable.train(
             keys[name],
-            training.Learner(variables, PRETRAINING.init(variables["params"])),
+            training.TrainState(variables, PRETRAINING.init(variables["params"])),
             denoising(module, depth),
             faces,
             name=name,
@@ -370,10 +370,10 @@ def pretrain(
     return variables
 
 
-def denoising(module: DAE, depth: int) -> training.Step[training.Learner]:
+def denoising(module: DAE, depth: int) -> training.Step[training.TrainState]:
     """Returns the training step of one layer."""
 
-    def step(key: jax.Array, state: training.Learner, faces: Any) -> tuple[Any, Any]:
+    def step(key: jax.Array, state: training.TrainState, faces: Any) -> tuple[Any, Any]:
         def loss(params: Any) -> jax.Array:
             return jnp.mean(
                 denoising_loss(module, {"params": params}, key, faces, depth)
@@ -381,9 +381,9 @@ def denoising(module: DAE, depth: int) -> training.Step[training.Learner]:
 
         params = state.variables["params"]
         value, gradients = jax.value_and_grad(loss)(params)
-        updates, optimizer = PRETRAINING.update(gradients, state.optimizer, params)
+        updates, optimizer = PRETRAINING.update(gradients, state.opt_state, params)
         variables = {"params": optax.apply_updates(params, updates)}
-        return training.Learner(variables, optimizer), {"loss": value}
+        return training.TrainState(variables, optimizer), {"loss": value}
 
     return step
 

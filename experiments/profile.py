@@ -105,13 +105,13 @@ def gmi_kernels(victims: int, steps: int) -> dict[str, Kernel]:
     target = _target(FaceEvolve(62, 8, (1, 1, 1, 1), 128), prior.shape)
     labels = jnp.arange(victims, dtype=jnp.int32) % target.num_classes
     knowledge = WhiteBox(target, labels, prior)
-    z = jax.random.normal(jax.random.key(1), (victims, prior.latent_size))
+    z = prior.sample(jax.random.key(1), victims)
     x = prior.images(z)
     return {
         "attack": of_attack(gmi, knowledge, gmi.Config(restarts=1), steps),
         "generator": of_function(type(prior).images, prior, z),
         "target": of_function(Target.predict, target, x),
-        "critic": of_function(type(prior).realism, prior, x),
+        "critic": of_function(type(prior).score, prior, x),
     }
 
 

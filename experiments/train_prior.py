@@ -31,6 +31,7 @@ import mijax.priors
 from experiments import worlds
 from experiments.harness import figures, report, resumable
 from experiments.harness import flags as common
+from mijax.core import Prior
 from mijax.data import roles
 from mijax.metrics.distribution import frechet_distance
 from mijax.models import mobile_face_net
@@ -98,35 +99,33 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         (workdir / "monitor.csv").unlink(missing_ok=True)
 
-    draw = jax.jit(lambda variables, z: generator.apply(variables, z))
-    monitor = _monitor(workdir, world, draw, config)
+    training = wgan_gp.training(generator, critic, config)
+    monitor = _monitor(workdir, world)
     state = resumable.train(
         fit_key,
-        wgan_gp.init(init_key, generator, critic, config),
-        wgan_gp.step(generator, critic, config),
+        training.init(init_key),
+        training.step,
         images,
         name=f"prior of {_KIND.value}",
         folder=folder,
         batch_size=config.batch_size * config.critic_steps,
         steps=steps,
         after_chunk=lambda done, state: (
-            monitor(done, state) if done % _EVERY.value == 0 or done == steps else None
+            monitor(done, training.finish(state))
+            if done % _EVERY.value == 0 or done == steps
+            else None
         ),
     )
-    _finish(workdir, world, state, config, sizes, steps)
+    _finish(workdir, world, training.finish(state), config, sizes, steps)
 
 
 def _monitor(
-    workdir: pathlib.Path,
-    world: roles.World,
-    draw: Callable[..., Any],
-    config: wgan_gp.Config,
-) -> Callable[[int, wgan_gp.State], None]:
+    workdir: pathlib.Path, world: roles.World
+) -> Callable[[int, Prior], None]:
     """Returns what draws samples and measures them after a chunk of training."""
     assert world.public is not None
     keys = jax.random.split(jax.random.key(9))
-    z = jax.random.normal(keys[0], (_SHOWN, config.latent_size))
-    judged = jax.random.normal(keys[1], (_JUDGED, config.latent_size))
+    draw = jax.jit(Prior.images)
     space, features = _features(world)
     order = np.random.default_rng(0).permutation(len(world.public.images))
     real = features(world.public.images[order[:_JUDGED]])
@@ -135,14 +134,14 @@ def _monitor(
     floor = frechet_distance(real, others) if len(others) == _JUDGED else float("nan")
     (workdir / "samples").mkdir(exist_ok=True)
 
-    def measure(done: int, state: wgan_gp.State) -> None:
-        shown = np.asarray(draw(state.averaged, z))
+    def measure(done: int, prior: Prior) -> None:
+        shown = np.asarray(draw(prior, prior.sample(keys[0], _SHOWN)))
         rows = [("", shown[i : i + 8]) for i in range(0, _SHOWN, 8)]
         figures.image_grid(rows, workdir / "samples" / f"{done:06d}.png", tile=64)
         fake = np.concatenate(
             [
-                draw(state.averaged, part)
-                for part in judged.reshape(20, -1, judged.shape[1])
+                draw(prior, part)
+                for part in np.split(np.asarray(prior.sample(keys[1], _JUDGED)), 20)
             ]
         )
         distance = frechet_distance(real, features(fake))
@@ -177,7 +176,7 @@ def _features(world: roles.World) -> tuple[str, Callable[[Any], np.ndarray]]:
 def _finish(
     workdir: pathlib.Path,
     world: roles.World,
-    state: wgan_gp.State,
+    prior: Prior,
     config: wgan_gp.Config,
     sizes: dict[str, Any],
     steps: int,
@@ -205,7 +204,7 @@ def _finish(
             "space": space,
             "n": _JUDGED,
         },
-        "sha256": mijax.priors.write(path, state),
+        "sha256": mijax.priors.write(path, prior),
     }
     path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
     if _INSTALL.value:

@@ -6,7 +6,7 @@ ends in the same bits as training in one go; `jax.vmap(fit, ...)` trains many mo
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,47 @@ from flax import linen as nn
 from jax import Array, lax
 
 from mijax.core import Prediction, pytree
+from mijax.core.networks import training_flags
 
 State = TypeVar("State")
+Product = TypeVar("Product")
 Batch = Any
 Step = Callable[[Array, State, Batch], tuple[State, dict[str, Array]]]
+
+
+class Training(NamedTuple, Generic[State, Product]):
+    """What an adversary trains before an attack: a prior, a decoder, a surrogate.
+
+    `fit` runs it in one program. To run it in chunks, with a checkpoint between, call
+    `init` once, the module's `fit` with `step` for each chunk, and `finish` at the end.
+
+    Attributes:
+      init: `key -> state` before the first step.
+      step: `(key, state, batch) -> (state, metrics)`.
+      finish: `state -> product`, which is what the attack's knowledge holds.
+    """
+
+    init: Callable[[Array], State]
+    step: Step[State]
+    finish: Callable[[State], Product]
+
+    def fit(
+        self, key: Array, data: Any, *, batch_size: int, steps: int
+    ) -> tuple[Product, dict[str, Array]]:
+        """Trains from the start; returns the product, and metrics `[steps, ...]`.
+
+        The key is consumed. Arguments and errors are those of the module's `fit`.
+        """
+        init_key, fit_key = jax.random.split(key)
+        state, metrics = fit(
+            fit_key,
+            self.init(init_key),
+            self.step,
+            data,
+            batch_size=batch_size,
+            steps=steps,
+        )
+        return self.finish(state), metrics
 
 
 def fit(
@@ -77,16 +114,16 @@ def fit(
 
 
 @pytree
-class Learner:
+class TrainState:
     """A classifier in training.
 
     Attributes:
       variables: what the Linen module takes: `params`, and `batch_stats` if it has any.
-      optimizer: the optimizer's state, of `params`.
+      opt_state: the optimizer's, of `params`.
     """
 
     variables: Any
-    optimizer: Any
+    opt_state: Any
 
 
 def cross_entropy(prediction: Prediction, labels: Array) -> Array:
@@ -94,15 +131,15 @@ def cross_entropy(prediction: Prediction, labels: Array) -> Array:
     return optax.softmax_cross_entropy_with_integer_labels(prediction.logits, labels)
 
 
-def learner(
+def train_state(
     key: Array,
     module: nn.Module,
     shape: tuple[int, ...],
     optimizer: optax.GradientTransformation,
-) -> Learner:
+) -> TrainState:
     """Initializes a Linen classifier of images of `shape`. The key is consumed."""
     variables = module.init(key, jnp.zeros((1, *shape)))
-    return Learner(variables, optimizer.init(variables["params"]))
+    return TrainState(variables, optimizer.init(variables["params"]))
 
 
 def supervised(
@@ -110,17 +147,19 @@ def supervised(
     optimizer: optax.GradientTransformation,
     objective: Callable[[Prediction, Array], Array] = cross_entropy,
     augment: Callable[[Array, Array], Array] | None = None,
-) -> Step[Learner]:
+) -> Step[TrainState]:
     """Returns the step of a classifier; its batch is `(images, labels)`.
 
     Args:
-      module: called as `module.apply(variables, x, train=True) -> Prediction`.
+      module: called in training mode, whose flag is `train`, `training` or
+        `deterministic`; returns a `Prediction`. Dropout draws from the step's key.
       optimizer: of the parameters.
       objective: `(prediction, labels [B]) -> losses [B]`; where a defense acts.
       augment: `(key, images [B, H, W, C]) -> images`.
     """
+    flags = training_flags(module)
 
-    def step(key: Array, state: Learner, batch: Any) -> tuple[Learner, Any]:
+    def step(key: Array, state: TrainState, batch: Any) -> tuple[TrainState, Any]:
         images, labels = batch
         if augment is not None:
             images = augment(key, images)
@@ -128,7 +167,11 @@ def supervised(
 
         def loss(params: Any) -> tuple[Array, Any]:
             prediction, changed = module.apply(
-                {"params": params, **fixed}, images, train=True, mutable=list(fixed)
+                {"params": params, **fixed},
+                images,
+                **flags,
+                mutable=list(fixed),
+                rngs={"dropout": jax.random.fold_in(key, 1)},
             )
             hits = jnp.argmax(prediction.logits, -1) == labels
             return jnp.mean(objective(prediction, labels)), (changed, jnp.mean(hits))
@@ -137,10 +180,10 @@ def supervised(
         (value, (changed, accuracy)), gradients = jax.value_and_grad(
             loss, has_aux=True
         )(params)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         variables = {"params": optax.apply_updates(params, updates), **changed}
         metrics = {"loss": value, "accuracy": accuracy}
-        return Learner(variables, optimizer_state), metrics
+        return TrainState(variables, opt_state), metrics
 
     return step
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from mijax.core import Prediction, Target, choose, concrete, pytree, static
+from mijax.core import Prediction, Prior, Target, choose, concrete, pytree, static
 
 SHAPE = (8, 8, 1)
 
@@ -97,7 +97,43 @@ def test_prior_draws_and_scores(prior):
     images = prior.images(z)
     assert prior.shape == SHAPE and images.shape == (3, *SHAPE)
     assert images.min() >= 0 and images.max() <= 1
-    assert prior.realism(images).shape == (3,)
+    assert prior.score(images).shape == (3,)
+
+
+def test_the_law_of_latents_is_the_priors(prior):
+    key = jax.random.key(0)
+    normal = jax.random.normal(key, (3, prior.latent_size))
+    np.testing.assert_array_equal(prior.sample(key, 3), normal)
+
+    def on_the_sphere(scale, key, n):
+        z = jax.random.normal(key, (n, 4))
+        return scale * z / jnp.linalg.norm(z, axis=1, keepdims=True)
+
+    curved = Prior(2.0, None, abs, abs, 4, SHAPE, on_the_sphere)
+    z = jax.jit(lambda prior, key: prior.sample(key, 5))(curved, key)
+    assert z.shape == (5, 4)
+    np.testing.assert_allclose(jnp.linalg.norm(z, axis=1), 2.0, rtol=1e-5)
+
+
+def test_a_conditional_prior_draws_and_scores_classes():
+    def generate(templates, z, labels):
+        return templates[labels] + z[:, :1, None, None]
+
+    def criticize(templates, x, labels):
+        return -jnp.mean((x[:, :2, :2] - templates[labels][:, :2, :2]) ** 2, (1, 2, 3))
+
+    templates = jnp.arange(3.0)[:, None, None, None] + jnp.zeros((3, *SHAPE))
+    prior = Prior(templates, templates, generate, criticize, 2, SHAPE)
+    labels, z = jnp.array([2, 0]), jnp.zeros((2, 2))
+    images = prior.images(z, labels)
+    np.testing.assert_array_equal(images[:, 0, 0, 0], [2, 0])
+    np.testing.assert_array_equal(prior.score(images, labels), 0)
+    np.testing.assert_array_equal(prior.score(images, labels[::-1]), -4)
+    small = prior.resized(4, 4)
+    assert small.images(z, labels).shape == (2, 4, 4, 1)
+    np.testing.assert_allclose(
+        small.score(small.images(z, labels), labels), 0, atol=1e-6
+    )
 
 
 def test_a_resized_prior_is_the_same_but_for_its_size(prior):
@@ -109,9 +145,9 @@ def test_a_resized_prior_is_the_same_but_for_its_size(prior):
     np.testing.assert_allclose(
         drawn, jax.image.resize(images, drawn.shape, "linear"), atol=1e-6
     )
-    assert small.realism(drawn).shape == (3,)
+    assert small.score(drawn).shape == (3,)
     same = prior.resized(height, width)
-    np.testing.assert_array_equal(same.realism(images), prior.realism(images))
+    np.testing.assert_array_equal(same.score(images), prior.score(images))
     assert hash(small.generate) == hash(prior.resized(height // 2, width // 2).generate)
 
 

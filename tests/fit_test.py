@@ -40,7 +40,7 @@ def accuracy(module, variables, images, labels):
 
 def trained(module, data, steps=100, **options):
     step = training.supervised(module, OPTIMIZER, **options)
-    start = training.learner(jax.random.key(0), module, SHAPE, OPTIMIZER)
+    start = training.train_state(jax.random.key(0), module, SHAPE, OPTIMIZER)
     run = jax.jit(
         lambda start: training.fit(
             jax.random.key(1), start, step, data, batch_size=32, steps=steps
@@ -54,7 +54,7 @@ class TestFit:
         module, data = Normalized(), blobs(0, 70)
         augment = training.shift_and_mirror(1)
         step = training.supervised(module, OPTIMIZER, augment=augment)
-        start = training.learner(jax.random.key(0), module, SHAPE, OPTIMIZER)
+        start = training.train_state(jax.random.key(0), module, SHAPE, OPTIMIZER)
 
         @jax.jit
         def advance(state, first):
@@ -93,7 +93,7 @@ class TestFit:
 
         def train(key):
             start_key, fit_key = jax.random.split(key)
-            start = training.learner(start_key, module, SHAPE, OPTIMIZER)
+            start = training.train_state(start_key, module, SHAPE, OPTIMIZER)
             return training.fit(fit_key, start, step, data, batch_size=32, steps=10)
 
         keys = jax.random.split(jax.random.key(0), 3)
@@ -105,6 +105,23 @@ class TestFit:
             alone,
         )
         assert metrics["loss"].shape == (3, 10)
+
+    def test_a_training_is_its_parts_in_turn(self):
+        def step(key, state, batch):
+            state = state + jax.random.normal(key) * jnp.mean(batch)
+            return state, {"state": state}
+
+        whole = training.Training(jax.random.normal, step, lambda state: 2 * state)
+        key, data = jax.random.key(0), jnp.arange(8.0)
+        product, metrics = whole.fit(key, data, batch_size=2, steps=5)
+        init_key, fit_key = jax.random.split(key)
+        state = whole.init(init_key)
+        for first, steps in ((0, 2), (2, 3)):
+            state, _ = training.fit(
+                fit_key, state, step, data, batch_size=2, steps=steps, first=first
+            )
+        np.testing.assert_allclose(product, whole.finish(state), rtol=1e-6)
+        np.testing.assert_allclose(2 * metrics["state"][-1], product, rtol=1e-6)
 
     def test_bad_sizes(self):
         def run(data, batch_size=2, steps=1):
@@ -142,7 +159,7 @@ class TestSupervised:
         def hits(key):
             shuffle_key, start_key, fit_key = jax.random.split(key, 3)
             data = images, jax.random.permutation(shuffle_key, labels)
-            start = training.learner(start_key, module, SHAPE, OPTIMIZER)
+            start = training.train_state(start_key, module, SHAPE, OPTIMIZER)
             learner, _ = training.fit(
                 fit_key, start, step, data, batch_size=32, steps=40
             )

@@ -35,7 +35,7 @@ def main():
     module, optimizer = MLP(3, widths=(6,)), optax.adam(1e-2)
     learner = resumable.train(
         fit_key,
-        training.learner(start_key, module, (8, 8, 1), optimizer),
+        training.train_state(start_key, module, (8, 8, 1), optimizer),
         training.supervised(module, optimizer),
         (images, labels),
         name="target",

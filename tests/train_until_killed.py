@@ -20,7 +20,7 @@ def train(folder, steps=100_000, chunk=4):
     images = rng.uniform(size=(50, *SHAPE)).astype(np.float32)
     labels = rng.integers(0, 3, 50).astype(np.int32)
     module, optimizer = MLP(3, widths=(16,)), optax.adam(1e-3)
-    start = training.learner(jax.random.key(0), module, SHAPE, optimizer)
+    start = training.train_state(jax.random.key(0), module, SHAPE, optimizer)
     return resumable.train(
         jax.random.key(1),
         start,

@@ -24,10 +24,10 @@ def classifier(
     module = MLP(num_classes, (width,), jax.nn.relu)
     optimizer = optax.adam(learning_rate)
     start_key, fit_key = jax.random.split(key)
-    state = training.learner(start_key, module, x.shape[1:], optimizer)
+    state = training.train_state(start_key, module, x.shape[1:], optimizer)
 
     @jax.jit
-    def train(key: jax.Array, state: training.Learner) -> training.Learner:
+    def train(key: jax.Array, state: training.TrainState) -> training.TrainState:
         data = x, labels.astype(jnp.int32)
         step = training.supervised(module, optimizer)
         size = min(batch_size, len(x))

@@ -107,7 +107,7 @@ class Run:
         """
         init_key, fit_key = jax.random.split(key)
         shape = images.train.images.shape[1:]
-        learner = training.learner(init_key, module, shape, optimizer)
+        learner = training.train_state(init_key, module, shape, optimizer)
         if variables is not None:
             learner = dataclasses.replace(learner, variables=variables)
         learner = resumable.train(

@@ -92,7 +92,7 @@ def trained(
         start_key, fit_key = jax.random.split(key)
         variables = resumable.train(
             fit_key,
-            training.learner(start_key, module, shape, _ADAM),
+            training.train_state(start_key, module, shape, _ADAM),
             training.supervised(module, _ADAM),
             (train.images, train.labels),
             name=name,

@@ -31,7 +31,7 @@ def without_update(key: jax.Array, clients: Clients) -> dict[str, np.ndarray]:
     images = {"mean_image": np.broadcast_to(clients.public.mean(0), clients.x.shape)}
     if (prior := clients.load_prior()) is not None:
         number = int(np.prod(clients.x.shape[:2]))
-        z = jax.random.normal(key, (number, prior.latent_size))
+        z = prior.sample(key, number)
         images["prior_sample"] = np.asarray(prior.images(z)).reshape(clients.x.shape)
     return images
 

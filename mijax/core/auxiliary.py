@@ -17,6 +17,8 @@ from mijax.core.pytrees import pytree, static
 class Prior:
     """A generator of images from public data, and the critic it was trained with.
 
+    A conditional prior's functions take labels `[B]` as a last argument.
+
     Attributes:
       generator: the parameters of `generate`.
       critic: the parameters of `criticize`.
@@ -24,14 +26,17 @@ class Prior:
       criticize: `(critic, images) -> [B]`, higher where more like public data.
       latent_size: Z.
       shape: of one image.
+      draw: the law of the latents, `(generator, key, n) -> z [n, Z]`; None for a
+        standard normal.
     """
 
     generator: Any
     critic: Any
-    generate: Callable[[Any, Array], Any] = static()
-    criticize: Callable[[Any, Array], Any] = static()
+    generate: Callable[..., Any] = static()
+    criticize: Callable[..., Any] = static()
     latent_size: int = static()
     shape: tuple[int, ...] = static()
+    draw: Callable[[Any, Array, int], Array] | None = static(default=None)
 
     @classmethod
     def from_linen(
@@ -54,13 +59,19 @@ class Prior:
             images.shape[1:],
         )
 
-    def images(self, z: Array) -> Array:
-        """Generates `[B, H, W, C]` from latents `[B, Z]`."""
-        return self.generate(self.generator, z)
+    def sample(self, key: Array, n: int) -> Array:
+        """Draws latents `[n, Z]` from the prior's own law. The key is consumed."""
+        if self.draw is None:
+            return jax.random.normal(key, (n, self.latent_size))
+        return self.draw(self.generator, key, n)
 
-    def realism(self, x: Array) -> Array:
-        """Returns the critic's score of images, `[B]`."""
-        return self.criticize(self.critic, x)
+    def images(self, z: Array, labels: Array | None = None) -> Array:
+        """Generates `[B, H, W, C]` from latents `[B, Z]`, of classes `[B]` if given."""
+        return self.generate(self.generator, z, *_given(labels))
+
+    def score(self, x: Array, labels: Array | None = None) -> Array:
+        """Returns the critic's score of images, `[B]`, as of classes `[B]` if given."""
+        return self.criticize(self.critic, x, *_given(labels))
 
     def resized(self, height: int, width: int) -> "Prior":
         """Returns the prior of images `[height, width, C]`, resized linearly.
@@ -75,28 +86,32 @@ class Prior:
         )
 
 
+def _given(labels: Array | None) -> tuple[Array, ...]:
+    return () if labels is None else (labels,)
+
+
 @dataclasses.dataclass(frozen=True)
 class _ResizedOutput:
     """A generator and what becomes of its images."""
 
-    generate: Callable[[Any, Array], Any]
+    generate: Callable[..., Any]
     height: int
     width: int
 
-    def __call__(self, parameters: Any, z: Array) -> Array:
-        return _resize(self.generate(parameters, z), self.height, self.width)
+    def __call__(self, parameters: Any, z: Array, *labels: Array) -> Array:
+        return _resize(self.generate(parameters, z, *labels), self.height, self.width)
 
 
 @dataclasses.dataclass(frozen=True)
 class _ResizedInput:
     """A critic and what becomes of images before it sees them."""
 
-    criticize: Callable[[Any, Array], Any]
+    criticize: Callable[..., Any]
     height: int
     width: int
 
-    def __call__(self, parameters: Any, x: Array) -> Array:
-        return self.criticize(parameters, _resize(x, self.height, self.width))
+    def __call__(self, parameters: Any, x: Array, *labels: Array) -> Array:
+        return self.criticize(parameters, _resize(x, self.height, self.width), *labels)
 
 
 def _resize(x: Array, height: int, width: int) -> Array:

@@ -2,9 +2,11 @@
 
 import abc
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx, traverse_util
@@ -79,6 +81,24 @@ class Function(Network):
         return self.function(params, x)
 
 
+def training_flags(module: linen.Module) -> dict[str, Any]:
+    """Returns the arguments that put a Linen module in training mode.
+
+    Its `__call__` takes `train` or `training`, or the negated `deterministic`.
+
+    Raises:
+      ValueError: if it takes none of them.
+    """
+    parameters = inspect.signature(type(module).__call__).parameters
+    for name, value in (("train", True), ("training", True), ("deterministic", False)):
+        if name in parameters:
+            return {name: value}
+    raise ValueError(
+        f"{type(module).__name__} has no training mode: let its __call__ take `train`, "
+        "`training` or `deterministic`, or use its running statistics (train=False)."
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Linen(Network):
     """Calls a Linen module; equal modules are one static function to `jit`."""
@@ -110,7 +130,7 @@ class Linen(Network):
         def watch(call: Any, arguments: Any, options: Any, context: Any) -> Any:
             layer = context.module
             if isinstance(layer, linen.BatchNorm) and context.method_name == "__call__":
-                inputs = arguments[0]
+                inputs = arguments[0] if arguments else options["x"]
                 axes = tuple(range(inputs.ndim - 1))
                 seen[(*layer.path, "mean")] = jnp.mean(inputs, axes)
                 seen[(*layer.path, "var")] = jnp.var(inputs, axes)
@@ -118,12 +138,21 @@ class Linen(Network):
 
         with linen.intercept_methods(watch):
             if train:
-                output, _ = self.module.apply(
-                    params, x, train=True, mutable=["batch_stats"]
-                )
+                output, _ = self._in_training(params, x)
             else:
                 output = self.module.apply(params, x)
         return output, traverse_util.unflatten_dict(seen) if seen else None
+
+    def _in_training(self, params: Any, x: Array) -> tuple[Any, Any]:
+        flags = training_flags(self.module)
+        try:
+            return self.module.apply(params, x, **flags, mutable=["batch_stats"])  # type: ignore[return-value]
+        except flax.errors.InvalidRngError as error:
+            raise ValueError(
+                f"{type(self.module).__name__} draws random numbers in training mode, "
+                "such as dropout's, and a client's key is not known: set its dropout "
+                "rate to 0, or attack with Recipe(train=False)."
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)

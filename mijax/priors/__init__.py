@@ -12,7 +12,6 @@ from typing import Any
 from mijax.core import Prior
 from mijax.models import weights
 from mijax.models.dcgan import Critic, Generator
-from mijax.priors import wgan_gp
 
 _FOLDER = pathlib.Path(__file__).parent
 
@@ -78,12 +77,12 @@ def read(path: pathlib.Path, sizes: dict[str, Any]) -> Prior:
     )
 
 
-def write(path: pathlib.Path, state: wgan_gp.State) -> str:
-    """Writes the averaged generator and the critic in half precision.
+def write(path: pathlib.Path, prior: Prior) -> str:
+    """Writes the generator and the critic in half precision.
 
     Returns:
       The file's sha256.
     """
-    variables = {"generator": state.averaged, "critic": state.critic}
+    variables = {"generator": prior.generator, "critic": prior.critic}
     weights.save(path, variables, dtype="float16")
     return hashlib.sha256(path.read_bytes()).hexdigest()

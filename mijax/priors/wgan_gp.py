@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from mijax.core import hyper_parameters, pytree, static
+from mijax.core import Prior, hyper_parameters, pytree, static
 from mijax.models.dcgan import Critic, Generator
-from mijax.training import Step
+from mijax.training import Step, Training
 
 
 @hyper_parameters
@@ -50,6 +50,30 @@ class State:
 
 def _optimizer(config: Config, learning_rate: float) -> optax.GradientTransformation:
     return optax.adam(learning_rate, config.momentum, config.second_momentum)
+
+
+def training(
+    generator: Generator, critic: Critic, config: Config = Config()
+) -> Training[State, Prior]:
+    """Returns the training of a prior, whose data are public images `[N, H, W, C]`.
+
+    A batch holds `critic_steps * batch_size` images. The prior's latents are standard
+    normal, and its generator is the average.
+
+    Raises:
+      ValueError: if `penalty_examples` is not within a batch.
+    """
+
+    def finish(state: State) -> Prior:
+        return Prior.from_linen(
+            generator, state.averaged, critic, state.critic, config.latent_size
+        )
+
+    return Training(
+        lambda key: init(key, generator, critic, config),
+        step(generator, critic, config),
+        finish,
+    )
 
 
 def init(

@@ -97,21 +97,19 @@ def attack(
         with jax.named_scope("target"):
             identity = config.identity_loss(target.predict(x), labels, anchor)
         with jax.named_scope("critic"):
-            realism = prior.realism(x)
+            realism = prior.score(x)
         losses = config.identity_weight * identity - config.critic_weight * realism
         if knowledge.glimpse is not None:
             seen = jnp.repeat(knowledge.glimpse.image, restarts, 0)
-            away = jnp.mean((knowledge.glimpse.see(x) - seen) ** 2, axis=(1, 2, 3))
+            away = (knowledge.glimpse.see(x) - seen) ** 2
+            away = jnp.mean(away, axis=tuple(range(1, away.ndim)))
             losses = losses + config.glimpse_weight * away
         return losses
 
     def project(z: Array) -> Array:
         return jnp.clip(z, -config.clip, config.clip)
 
-    def first(key: Array) -> Array:
-        return jax.random.normal(key, (restarts, prior.latent_size))
-
-    start = jax.vmap(first)(keys_of(key, victims))
+    start = jax.vmap(lambda key: prior.sample(key, restarts))(keys_of(key, victims))
     start = start.reshape(victims * restarts, -1)
     found = search.descend(
         search.gradient_of(objective),

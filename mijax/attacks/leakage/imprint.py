@@ -161,4 +161,4 @@ def attack(
         return jnp.clip(pixels, 0, 1), 1 - jnp.mean(held)
 
     images, loss = jax.vmap(of_victim)(layer["kernel"], layer["bias"])
-    return core.choose(images[:, None], loss[:, None], loss[None, :, None])
+    return core.choose(images[:, None], loss[:, None], loss[:, None, None])

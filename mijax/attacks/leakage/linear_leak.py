@@ -78,7 +78,7 @@ def attack(
     return core.choose(
         jnp.clip(standardized.to_pixels(images, mean, deviation), 0, 1),
         loss[:, None],
-        loss[None, :, None],
+        loss[:, None, None],
         labels=label_rules.labels_of(knowledge, label_rules.idlg)[:, None],
     )
 

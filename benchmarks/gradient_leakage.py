@@ -27,17 +27,14 @@ from jax import Array
 
 from benchmarks import breaching_leakage, timing
 from benchmarks import torch_leakage as peer
+from benchmarks.problems import conv_net, lenet, shared_updates
 from benchmarks.torch_networks import layers, torch
 from experiments.harness import flags as common
 from mijax import batching as many
-from mijax import federation
 from mijax.attacks import dlg, inverting_gradients
 from mijax.attacks.leakage import initial_images
-from mijax.core import Reconstruction, Target
+from mijax.core import Reconstruction
 from mijax.knowledge import SharedUpdate
-from mijax.models import initialization
-from mijax.models.conv_net import ConvNet
-from mijax.models.strided import dlg_lenet
 
 _ATTACKS = flags.DEFINE_multi_enum(
     "attacks",
@@ -58,34 +55,9 @@ _CHUNK = flags.DEFINE_integer(
 flags.FLAGS.set_default("batches", [])
 _VICTIMS = {"dlg": [64], "inverting_gradients": [1, 8]}  # unless --batches is given
 
-_SHAPE = (32, 32, 3)
 _TOLERANCE = 1e-4  # of losses, relative
 _FIRST = 2  # losses that must agree
 _COMPARED = dlg.Config(steps=2, inner=1)  # L-BFGS whose steps are iterations
-
-
-def knowledge(target: Target, number: int) -> SharedUpdate:
-    """What the clients share of one random image each, and their labels."""
-    x_key, label_key, key = jax.random.split(jax.random.key(1), 3)
-    x = jax.random.uniform(x_key, (number, 1, *_SHAPE))
-    labels = jax.random.randint(label_key, (number, 1), 0, target.num_classes)
-    recipe = federation.Recipe()
-    shared = jax.jit(federation.share)(key, recipe, target, x, labels)
-    return SharedUpdate(target, shared.change, 1, recipe, labels=labels)
-
-
-def lenet() -> Target:
-    """DLG's network."""
-    network = dlg_lenet(100)
-    variables = initialization.uniform(jax.random.key(0), network, _SHAPE, 0.5)
-    return Target.from_linen(network, variables, _SHAPE)
-
-
-def conv_net() -> Target:
-    """ConvNet64, untrained."""
-    network = ConvNet(10, _WIDTH.value)
-    variables = initialization.initialize(jax.random.key(0), network, _SHAPE)
-    return Target.from_linen(network, variables, _SHAPE)
 
 
 def torch_victims(known: SharedUpdate) -> tuple[Any, list[Any], list[list[Any]]]:
@@ -129,7 +101,7 @@ class Contest(NamedTuple):
 
 def of_dlg(number: int, config: dlg.Config) -> Contest:
     """DLG of so many victims."""
-    known, key = knowledge(lenet(), number), jax.random.key(2)
+    known, key = shared_updates(lenet(), number), jax.random.key(2)
     keys = jax.vmap(jax.random.split)(many.keys_of(key, number))
     starts = tensors(initial_images.sown(config.seed, keys[:, 0], known, 1)[:, 0])
     labels = jax.vmap(lambda key: jax.random.normal(key, (1, 1, 100)))(keys[:, 1])
@@ -156,7 +128,7 @@ def of_dlg(number: int, config: dlg.Config) -> Contest:
 
 def of_inverting_gradients(number: int, config: inverting_gradients.Config) -> Contest:
     """Inverting Gradients of so many victims."""
-    known, key = knowledge(conv_net(), number), jax.random.key(2)
+    known, key = shared_updates(conv_net(_WIDTH.value), number), jax.random.key(2)
     starts = tensors(initial_images.sown(config.seed, key, known, 1)[:, 0])
     labels = torch.tensor(np.asarray(known.labels)).long()
     network, parameters, observed = torch_victims(known)

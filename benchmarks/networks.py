@@ -2,11 +2,10 @@
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 import mijax.priors
+from benchmarks.problems import varied
 from mijax.core import Prior, Target
 from mijax.models.face_evolve import FaceEvolve
 from mijax.models.vgg import VGG16
@@ -58,15 +57,5 @@ def _modules() -> tuple[nn.Module, nn.Module, int]:
 
 
 def _initialized(module: nn.Module) -> Network:
-    """Variables as at the start of training, but that no two layers are alike."""
     example = prior().shape
-    key, noise_key = jax.random.split(jax.random.key(0))
-    variables = jax.jit(module.init)(key, jnp.zeros((1, *example)))
-    leaves, structure = jax.tree.flatten(variables)
-    keys = jax.random.split(noise_key, len(leaves))
-    leaves = [
-        leaf * jax.random.uniform(key, leaf.shape, minval=0.8, maxval=1.25)
-        + (0.05 * jax.random.normal(key, leaf.shape) if leaf.ndim == 1 else 0)
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    return Network(module, jax.tree.unflatten(structure, leaves), example)
+    return Network(module, varied(module, example), example)

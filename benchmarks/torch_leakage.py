@@ -73,23 +73,35 @@ def dlg(
       steps: calls of the optimizer.
       inner: iterations of each, at most.
     """
-    x, labels = (start.clone().requires_grad_() for start in (x, labels))
-    optimizer = torch.optim.LBFGS([x, labels], max_iter=inner)
 
-    def distance() -> Tensor:
+    def distance(x: Tensor, labels: Tensor) -> Tensor:
         soft = torch.softmax(labels, -1)
         loss = -(soft * torch.log_softmax(logits(x), -1)).sum(-1).mean()
         found = gradient(loss, parameters, create_graph=True)
         return sum(((f - o) ** 2).sum() for f, o in zip(found, observed, strict=True))
 
+    return lbfgs(distance, x, labels, steps, inner)
+
+
+def lbfgs(
+    distance: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    labels: Tensor,
+    steps: int,
+    inner: int,
+) -> list[float]:
+    """L-BFGS on images and soft labels; the loss before each step and at the end."""
+    x, labels = (start.clone().requires_grad_() for start in (x, labels))
+    optimizer = torch.optim.LBFGS([x, labels], max_iter=inner)
+
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = distance()
+        loss = distance(x, labels)
         loss.backward(inputs=[x, labels])
         return loss
 
     losses = [float(optimizer.step(closure).detach()) for _ in range(steps)]
-    return [*losses, float(distance().detach())]
+    return [*losses, float(distance(x, labels).detach())]
 
 
 def inverting_gradients(
@@ -114,21 +126,39 @@ def inverting_gradients(
       rate: of Adam, in pixels.
       tv_weight: of the mean total variation.
     """
+
+    def objective(x: Tensor) -> Tensor:
+        loss = functional.cross_entropy(logits(x), labels)
+        found = gradient(loss, parameters, create_graph=True)
+        return cosine_and_variation(found, observed, x, tv_weight)
+
+    return signed_adam(objective, x, steps, rate)
+
+
+def cosine_and_variation(
+    found: list[Tensor], observed: list[Tensor], x: Tensor, tv_weight: float
+) -> Tensor:
+    """The authors' loss: one less the cosine, and the weighted mean variation."""
+    length = torch.stack([(o**2).sum() for o in observed]).sum().sqrt()
+    product = sum((f * o).sum() for f, o in zip(found, observed, strict=True))
+    norm = torch.stack([(f**2).sum() for f in found]).sum().sqrt()
+    variation = (x[:, :, 1:] - x[:, :, :-1]).abs().mean()
+    variation = variation + (x[:, :, :, 1:] - x[:, :, :, :-1]).abs().mean()
+    return 1 - product / (norm * length) + tv_weight * variation
+
+
+def signed_adam(
+    objective: Callable[[Tensor], Tensor], x: Tensor, steps: int, rate: float
+) -> list[float]:
+    """Adam on the sign of the gradient, in a box; the loss before each step."""
     x = x.clone().requires_grad_()
     optimizer = torch.optim.Adam([x], lr=rate)
     milestones = [steps * eighths // 8 for eighths in (3, 5, 7)]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
-    length = torch.stack([(o**2).sum() for o in observed]).sum().sqrt()
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = functional.cross_entropy(logits(x), labels)
-        found = gradient(loss, parameters, create_graph=True)
-        product = sum((f * o).sum() for f, o in zip(found, observed, strict=True))
-        norm = torch.stack([(f**2).sum() for f in found]).sum().sqrt()
-        variation = (x[:, :, 1:] - x[:, :, :-1]).abs().mean()
-        variation = variation + (x[:, :, :, 1:] - x[:, :, :, :-1]).abs().mean()
-        total = 1 - product / (norm * length) + tv_weight * variation
+        total = objective(x)
         total.backward(inputs=[x])
         losses.append(float(total.detach()))
         x.grad.sign_()

@@ -4,6 +4,7 @@ Weights are frozen (`requires_grad_(False)`), so that PyTorch, like XLA, compute
 weight gradient. PyTorch is needed by the benchmarks alone and is not a dependency.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,10 +41,10 @@ def _convolve(layer: Layer, x: Tensor, stride: int, padding: int) -> Tensor:
     return functional.conv2d(x, layer["kernel"], layer.get("bias"), stride, padding)
 
 
-def _normalize(layer: Layer, x: Tensor) -> Tensor:
-    return functional.batch_norm(
-        x, layer["mean"], layer["var"], layer["scale"], layer.get("bias"), eps=1e-5
-    )
+def _normalize(layer: Layer, x: Tensor, train: bool = False) -> Tensor:
+    moments = layer["mean"], layer["var"]
+    affine = layer["scale"], layer.get("bias")
+    return functional.batch_norm(x, *moments, *affine, train, eps=1e-5)
 
 
 def _dense(layer: Layer, x: Tensor) -> Tensor:
@@ -55,20 +56,25 @@ def _flatten(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
-def generate(generator: Layers, z: Tensor, channels_last: bool) -> Tensor:
-    """`mijax.models.dcgan.Generator` with kernels of 4x4."""
+def generate(
+    generator: Layers, z: Tensor, channels_last: bool, train: bool = False
+) -> Tensor:
+    """`mijax.models.dcgan.Generator` with kernels of 4x4.
+
+    With `train` it normalizes by the batch and updates the running statistics.
+    """
     width = generator["BatchNorm_0"]["mean"].shape[0]
     x = _dense(generator["Dense_0"], z).reshape(len(z), 4, 4, width)
     x = x.permute(0, 3, 1, 2)
     if not channels_last:
         x = x.contiguous()
-    x = functional.relu(_normalize(generator["BatchNorm_0"], x))
+    x = functional.relu(_normalize(generator["BatchNorm_0"], x, train))
     number = sum(name.startswith("ConvTranspose") for name in generator)
     for i in range(number):
         layer = generator[f"ConvTranspose_{i}"]
         x = functional.conv_transpose2d(x, layer["kernel"], layer.get("bias"), 2, 1)
         if i < number - 1:
-            x = functional.relu(_normalize(generator[f"BatchNorm_{i + 1}"], x))
+            x = functional.relu(_normalize(generator[f"BatchNorm_{i + 1}"], x, train))
     return torch.sigmoid(x)
 
 
@@ -113,11 +119,14 @@ _RESIDUAL = (
 
 
 def face_evolve(network: Layers, x: Tensor) -> Tensor:
-    """`mijax.models.face_evolve.FaceEvolve` of one unit a stage: the logits."""
+    """`mijax.models.face_evolve.FaceEvolve`: the logits."""
     x = _normalize(network["stem_norm"], _convolve(network["stem"], x, 1, 1))
     x = functional.prelu(x, network["stem_prelu"]["slope"])
     for stage in range(4):
-        x = _residual(network, f"stage_{stage}_0", x, 2)
+        for index in itertools.count():
+            if f"stage_{stage}_{index}/conv_0" not in network:
+                break
+            x = _residual(network, f"stage_{stage}_{index}", x, 1 if index else 2)
     x = _dense(network["embedding"], _flatten(_normalize(network["map_norm"], x)))
     return _dense(network["logits"], _normalize(network["embedding_norm"], x))
 

@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import pathlib
+import sys
 
 import pytest
 
@@ -47,6 +48,15 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def imported_at_once(path):
+    """The packages that a file imports at its top, whoever imports the file."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module).partition(".")[0]
+
+
 def part(path):
     return path.relative_to(ROOT / "mijax").with_suffix("").parts[0]
 
@@ -63,6 +73,17 @@ def parts_imported(path):
 def test_imports_what_its_place_allows(path):
     assert part(path) in MAY_IMPORT, "a new part of mijax: say here what it may import"
     assert parts_imported(path) <= MAY_IMPORT[part(path)]
+
+
+def test_the_library_imports_no_more_than_it_needs():
+    everywhere = {"mijax", "jax", "flax", "numpy", "optax", *sys.stdlib_module_names}
+    besides = {
+        "metrics": {"scipy", "sklearn"},
+        "data": {"PIL", "tensorflow_datasets"},
+    }
+    for path in FILES:
+        allowed = everywhere | besides.get(part(path), set())
+        assert set(imported_at_once(path)) <= allowed, path
 
 
 def test_the_library_does_not_know_its_users():

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from mijax.models import convolution
-from mijax.models.convolution import cpu, winograd
+from mijax.models.convolution import cpu
 
 # size, channels in, kernel, channels out, stride, padding
 GEOMETRIES = [
@@ -25,15 +25,11 @@ GEOMETRIES = [
     (8, 3, 1, 2, 2, "VALID"),
     (8, 3, 7, 2, 2, ((3, 3), (2, 4))),
     (8, 5, 3, 20, 1, "SAME"),  # many channels
+    (8, 32, 3, 32, 1, ((0, 1), (2, 0))),
     (8, 6, 4, 3, 2, "SAME"),  # few channels out
     (2, 6, 5, 9, 1, "SAME"),  # a kernel larger than the map
     (8, 6, 1, 9, 2, "SAME"),
     (5, 512, 2, 32, 1, "VALID"),  # a large kernel
-]
-BY_TILES = [
-    (9, 32, 3, 32, 1, "SAME"),
-    (8, 32, 3, 40, 1, ((0, 1), (2, 0))),
-    (8, 32, 5, 32, 2, "SAME"),
 ]
 
 
@@ -84,35 +80,6 @@ def close_to_lax_up_to_second_order(geometry, x, kernel, atol=1e-5):
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_equals_lax_up_to_second_order(geometry):
     close_to_lax_up_to_second_order(geometry, *operands(geometry))
-
-
-@pytest.mark.parametrize("geometry", BY_TILES, ids=str)
-def test_tiles_equal_lax_in_double_precision(geometry):
-    x, kernel = map(np.asarray, operands(geometry))
-    with jax.enable_x64(True):
-        double = jnp.asarray(x, jnp.float64), jnp.asarray(kernel, jnp.float64)
-        close_to_lax_up_to_second_order(geometry, *double, atol=1e-12)
-
-
-def test_tiles_round_as_plain(monkeypatch):
-    keys = jax.random.split(jax.random.key(0), 2)
-    x = jax.random.normal(keys[0], (4, 8, 8, 64))
-    kernel = jax.random.normal(keys[1], (3, 3, 64, 64)) / 24
-    geometry = convolution.geometry_of((8, 8), (3, 3), 1, "SAME")
-    assert winograd.suits(geometry, x, kernel)
-    tiles = winograd.convolve(geometry, x, kernel)
-    monkeypatch.setattr(winograd, "_TILED", 2**20)  # a few images at a time
-    close(winograd.convolve(geometry, x, kernel), tiles, 1e-6)
-    exact, operands = np.zeros(tiles.shape), np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    for i in range(3):
-        for j in range(3):
-            seen = operands[:, i : i + 8, j : j + 8].astype(np.float64)
-            exact += seen @ np.asarray(kernel[i, j], np.float64)
-    ours, theirs = (
-        np.sqrt(np.mean((np.asarray(y) - exact) ** 2))
-        for y in (tiles, plain(x, kernel, 1, "SAME"))
-    )
-    assert ours < 2 * theirs
 
 
 def test_weight_gradient_of_a_few_images_at_a_time(monkeypatch):

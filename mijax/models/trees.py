@@ -10,27 +10,16 @@ References:
   Breiman. Random forests. Machine Learning 2001. doi:10.1023/A:1010933404324.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from sklearn.base import is_classifier
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from mijax.core import Paths, Target, pytree, static
 
-_TREES = DecisionTreeClassifier, DecisionTreeRegressor
-_FORESTS = (
-    *(ExtraTreesClassifier, ExtraTreesRegressor),
-    *(RandomForestClassifier, RandomForestRegressor),
-)
+if TYPE_CHECKING:  # scikit-learn is loaded by those who have a tree of it.
+    from sklearn.tree import DecisionTreeClassifier
 
 
 @pytree
@@ -65,7 +54,14 @@ def from_sklearn(model: Any) -> Target:
       ValueError: if the model is none of them, is not fitted, or predicts more than
         one thing.
     """
-    if not isinstance(model, _TREES + _FORESTS):
+    from sklearn import base, ensemble, tree
+
+    single = tree.DecisionTreeClassifier, tree.DecisionTreeRegressor
+    forests = (
+        *(ensemble.ExtraTreesClassifier, ensemble.ExtraTreesRegressor),
+        *(ensemble.RandomForestClassifier, ensemble.RandomForestRegressor),
+    )
+    if not isinstance(model, single + forests):
         raise ValueError(
             f"{type(model).__name__} is no tree or forest that has a form in arrays: "
             "ask it as a black box, Oracle.from_callable(model.predict_proba, ...)."
@@ -75,14 +71,14 @@ def from_sklearn(model: Any) -> Target:
         raise ValueError(f"The {type(model).__name__} is not fitted: fit it first.")
     if model.n_outputs_ != 1:
         raise ValueError(f"The model predicts {model.n_outputs_} things: give one.")
-    members = [model] if isinstance(model, _TREES) else model.estimators_
+    members = [model] if isinstance(model, single) else model.estimators_
     trees = [member.tree_ for member in members]
     nodes = max(tree.node_count for tree in trees)
     each = zip(*(_arrays(tree, nodes) for tree in trees), strict=True)
     feature, threshold, children, value, missing = (jnp.stack(a) for a in each)
     depth = max(int(tree.max_depth) for tree in trees)
     params = Trees(feature, threshold, children, value, depth, missing)
-    function = log_probabilities if is_classifier(model) else predictions
+    function = log_probabilities if base.is_classifier(model) else predictions
     return Target.from_function(function, params, (columns,))
 
 
@@ -111,12 +107,14 @@ def log_probabilities(trees: Trees, x: Array) -> Array:
     return jnp.log(predictions(trees, x))
 
 
-def paths(model: DecisionTreeClassifier) -> Paths:
+def paths(model: "DecisionTreeClassifier") -> Paths:
     """Returns a fitted decision tree as its paths, with who took them in training.
 
     Raises:
       ValueError: if the model is no single tree of classes.
     """
+    from sklearn.tree import DecisionTreeClassifier
+
     if not isinstance(model, DecisionTreeClassifier):
         raise ValueError(
             f"{type(model).__name__} is no DecisionTreeClassifier: only a single tree "

@@ -12,10 +12,9 @@ convolution. XLA for CPU is fast only for forward convolutions of maps that are 
 than their kernel and have many channels; inside `scan` it never rewrites the
 derivatives into that form. So on CPU the data gradient is written as `stride**2`
 forward convolutions (one per output phase), the weight gradient as a convolution along
-rows whose channels are pixels; forward convolutions of many channels and two or three
-taps are Winograd's; and next to images, where channels are few, few channels in are
-summed by tap and few channels out are one product of all taps and a sum of shifted
-maps.
+rows whose channels are pixels; and next to images, where channels are few, few channels
+in are summed by tap and few channels out are one product of all taps and a sum of
+shifted maps.
 
 `jax.custom_vjp` is what closes the set, so forward-mode differentiation (`jax.jvp`)
 of these operations raises; compose reverse over reverse instead.

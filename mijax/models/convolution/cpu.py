@@ -3,11 +3,9 @@
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mijax.models.convolution import winograd
 from mijax.models.convolution.geometry import (
     Geometry,
     geometry_of,
-    most_at_a_time,
     plain,
     shifted,
 )
@@ -36,8 +34,6 @@ def forward(geometry: Geometry, x: Array, kernel: Array) -> Array:
         padded = _padded(geometry, x)
         patches = [shifted(geometry, padded, i, j) for i, j in _taps(geometry)]
         return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, features)
-    if winograd.suits(geometry, x, kernel):
-        return winograd.convolve(geometry, x, kernel)
     return plain(geometry, x, kernel)
 
 
@@ -165,7 +161,7 @@ def weight_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
     """Maps `[B, H, W, C]` and `[B, H', W', O]` to a kernel."""
     # A few images at a time, so that what is gathered of them stays in the cache.
     batch = x.shape[0]
-    few = most_at_a_time(batch, _patch_bytes(geometry, 1, x.shape[3]), _GATHERED)
+    few = _most_at_a_time(batch, _patch_bytes(geometry, 1, x.shape[3]), _GATHERED)
     if few == batch:
         return _weight_gradient_of_few(geometry, x, y)
     chunks = [each.reshape(batch // few, few, *each.shape[1:]) for each in (x, y)]
@@ -175,6 +171,12 @@ def weight_gradient(geometry: Geometry, x: Array, y: Array) -> Array:
 
     shape = (*geometry.kernel, x.shape[3], y.shape[3])
     return lax.scan(add, jnp.zeros(shape, x.dtype), chunks)[0]
+
+
+def _most_at_a_time(batch: int, one: int, limit: int) -> int:
+    """The most images at a time that divide the batch, of `one` bytes each."""
+    fit = max(1, limit // one)
+    return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit)
 
 
 def _weight_gradient_of_few(geometry: Geometry, x: Array, y: Array) -> Array:

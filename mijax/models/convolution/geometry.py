@@ -65,12 +65,6 @@ def plain(geometry: Geometry, x: Array, kernel: Array) -> Array:
     )
 
 
-def most_at_a_time(batch: int, one: int, limit: int) -> int:
-    """The most images at a time that divide the batch, of `one` bytes each."""
-    fit = max(1, limit // one)
-    return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit)
-
-
 def shifted(geometry: Geometry, padded: Array, i: int, j: int) -> Array:
     """What tap (i, j) of the kernel sees: `[B, H', W', C]`."""
     stride, (rows, columns) = geometry.stride, geometry.output

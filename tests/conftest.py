@@ -22,28 +22,31 @@ _COMPILED = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 _BESIDE = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
 
+# Programs are for the processor at hand. JAX writes them in place, so each process has
+# a folder of its own until it ends.
+_KEPT = _COMPILED / platform.node()
+_OWN = pytest.StashKey[pathlib.Path]()
+
+
 def pytest_configure(config):
-    """Keeps compiled programs for the next run; `make clean` removes them.
-
-    JAX writes them in place, so each process has a folder of its own meanwhile.
-    """
-    kept = _COMPILED / platform.node()  # Programs are for the processor at hand.
-    kept.mkdir(parents=True, exist_ok=True)
-    own = tempfile.TemporaryDirectory(prefix="mijax-compiled-")
-    shutil.copytree(kept, own.name, dirs_exist_ok=True)
+    """Reuses the programs of earlier runs; `make clean` removes them."""
+    own = config.stash[_OWN] = pathlib.Path(tempfile.mkdtemp(prefix="mijax-compiled-"))
+    _KEPT.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(_KEPT, own, dirs_exist_ok=True)
     jax.config.update("jax_enable_compilation_cache", True)
-    jax.config.update("jax_compilation_cache_dir", own.name)
+    jax.config.update("jax_compilation_cache_dir", str(own))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    config.add_cleanup(lambda: _keep(own, kept))
 
 
-def _keep(own, kept):
-    for path in pathlib.Path(own.name).glob("*-cache"):
-        if not (kept / path.name).exists():
-            partial = kept / f"{path.name}.{os.getpid()}.partial"
+def pytest_sessionfinish(session):
+    """Keeps this run's programs; xdist may end a worker any time after."""
+    own = session.config.stash[_OWN]
+    for path in own.glob("*-cache"):
+        if not (_KEPT / path.name).exists():
+            partial = _KEPT / f"{path.name}.{os.getpid()}.partial"
             shutil.copyfile(path, partial)
-            partial.replace(kept / path.name)
-    own.cleanup()
+            partial.replace(_KEPT / path.name)
+    shutil.rmtree(own, ignore_errors=True)
 
 
 _may_start_processes = True

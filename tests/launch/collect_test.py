@@ -12,7 +12,7 @@ import pytest
 
 from launch import collect
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def write(folder, metrics, **flags):

@@ -13,7 +13,7 @@ import pytest
 from launch import pack, runs
 from launch.runs import Run
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 PACKED = "tests.packed_experiment"
 # Sums of a batched product may be taken in another order.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}

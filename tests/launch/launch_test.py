@@ -14,7 +14,7 @@ import pytest
 from launch import attempt, cluster, grid, plan, runs
 from launch.runs import Run
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 TINY = "tests.tiny_experiment"
 
 

@@ -31,6 +31,8 @@ MAY_IMPORT = {
     "defenses": {"core", "models"},
     "metrics": set(),
     "data": set(),
+    "evaluation": {"metrics"},
+    "audit": {"evaluation", "metrics"},
 }
 OUTSIDE = {"experiments", "launch", "benchmarks", "tests"}
 

@@ -1,0 +1,1 @@
+"""What every result is compared with: baselines that need no target."""

@@ -198,7 +198,8 @@ def sentence(field: str, attacks: Sequence[Attack], baseline: str, moves: float)
             if s.mean_gain.low > 0
         ]
         parts.append(
-            f"{best.name} names more than {baseline}, by {' and '.join(of)}"
+            f"to one {who_knows(best.name)}: {best.name} names more than {baseline}, "
+            f"by {' and '.join(of)}"
             f" ({best.members.accuracy.value:.3f} of members and "
             f"{best.others.accuracy.value:.3f} of others are named)"
         )

@@ -28,7 +28,7 @@ from experiments.harness import flags as common
 from mijax import data, fine_tuning
 from mijax.attacks import ppa
 from mijax.attacks.inversion import aggregation
-from mijax.data import Dataset
+from mijax.data import Dataset, roles
 from mijax.evaluation import judges as evaluation
 from mijax.knowledge import WhiteBox
 from mijax.models import mobile_face_net_ms1m
@@ -69,7 +69,7 @@ def main() -> None:
     workdir = report.prepare_workdir(values.workdir)
     stages.claim(workdir, common.given(), values.resume)
     folder = pathlib.Path(worlds.data_folder(values.data_dir) or ".")
-    world = worlds.faces(values.dataset or "lfw64", str(folder))
+    world = roles.faces(values.dataset or "lfw64", str(folder))
     split = data.train_test(world.private, test_fraction=0.2, seed=values.seed)
     train = first_of_each(split.train, _IMAGES.value or len(split.train))
     classes = len(train.names)

@@ -119,9 +119,7 @@ def main() -> None:
     _finish(workdir, world, training.finish(state), config, sizes, steps)
 
 
-def _monitor(
-    workdir: pathlib.Path, world: roles.World
-) -> Callable[[int, Prior], None]:
+def _monitor(workdir: pathlib.Path, world: roles.World) -> Callable[[int, Prior], None]:
     """Returns what draws samples and measures them after a chunk of training."""
     assert world.public is not None
     keys = jax.random.split(jax.random.key(9))

@@ -20,8 +20,8 @@ from mijax.core import (
     Defense,
     Prediction,
     Target,
-    hyper_parameters,
     concrete,
+    hyper_parameters,
     pytree,
     static,
 )

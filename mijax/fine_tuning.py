@@ -140,11 +140,13 @@ def fine_tune(
         )
     head, optimizer = Head(classes, scale), optax.adam(learning_rate)
     init_key, fit_key = jax.random.split(key)
-    learner = training.learner(init_key, head, embedded.shape[1:], optimizer)
+    learner = training.train_state(init_key, head, embedded.shape[1:], optimizer)
     step = training.supervised(head, optimizer)
 
     @jax.jit
-    def fit(learner: training.Learner, data: tuple[Array, Array]) -> training.Learner:
+    def fit(
+        learner: training.TrainState, data: tuple[Array, Array]
+    ) -> training.TrainState:
         size = min(batch_size, data[1].shape[0])
         return training.fit(fit_key, learner, step, data, batch_size=size, steps=steps)[
             0

@@ -34,7 +34,6 @@ MAY_IMPORT = {
     "metrics": set(),
     "evaluation": {"core", "models", "metrics", "data"},
     "data": set(),
-    "evaluation": {"metrics"},
     "audit": {"evaluation", "metrics"},
 }
 OUTSIDE = {"experiments", "launch", "benchmarks", "tests"}

@@ -31,6 +31,8 @@ METRICS = {
     "density": "private neighborhoods around a recovered image, in units of k",
     "coverage": "share of private images with a recovered one nearby",
     "mse": "squared error of a pixel in [0, 1]",
+    "mape": "mean absolute error of a pixel, gray levels of 255",
+    "bit_error_rate": "share of hidden bits that are read back wrong",
     "psnr": "peak signal-to-noise ratio, dB",
     "ssim": "structural similarity, 1 for identical images",
     "success_rate": "share of attempts that met the experiment's criterion",

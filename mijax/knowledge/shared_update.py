@@ -75,9 +75,10 @@ class SharedUpdate:
     def checked(self) -> "SharedUpdate":
         """Returns itself, if its shapes are those of the target and of one another.
 
-    numbers = [leaf for leaf in map(concrete, leaves) if leaf is not None and leaf.ndim]
-    if len(numbers) < len(leaves) or len({len(leaf) for leaf in numbers}) != 1:
+        numbers = [leaf for leaf in map(concrete, leaves) if leaf is not None and leaf.ndim]
+        if len(numbers) < len(leaves) or len({len(leaf) for leaf in numbers}) != 1:
         return  # Traced, or of a shape that `checked` raises for.
+
         Raises:
           ValueError: if they are not.
         """
@@ -165,15 +166,9 @@ def _with_none(tree: Any) -> list[tuple[Any, Any]]:
 def _not_zero(update: Any) -> None:
     """Refuses a client whose whole update is zero: it tells nothing."""
     leaves = jax.tree.leaves(update)
-<<<<<<< HEAD
     numbers = [leaf for leaf in map(concrete, leaves) if leaf is not None and leaf.ndim]
-    if not numbers or len(numbers) < len(leaves):
-        return
-=======
-    numbers = [leaf for leaf in map(known, leaves) if leaf is not None and leaf.ndim]
     if len(numbers) < len(leaves) or len({len(leaf) for leaf in numbers}) != 1:
-        return  # Not known yet, or for `checked` to refuse.
->>>>>>> leakage
+        return  # Traced, or of a shape that `checked` raises for.
     largest = np.max([np.max(np.abs(x).reshape(len(x), -1), 1) for x in numbers], 0)
     silent = np.flatnonzero(largest == 0)
     if silent.size:

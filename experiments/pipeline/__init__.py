@@ -1,0 +1,1 @@
+"""Papers whose adversary has a say in the training."""

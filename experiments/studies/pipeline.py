@@ -183,7 +183,7 @@ def _bits(pixels: np.ndarray, kept: int = 8) -> jax.Array:
 
 
 def _pixels(bits: jax.Array, world: World, kept: int = 8) -> np.ndarray:
-    """Gray levels of their leading bits; bits that were not kept are at their middle."""
+    """Gray levels of their leading bits; the others are set to their middle."""
     places = 2.0 ** np.arange(7, 7 - kept, -1)
     levels = np.asarray(bits).reshape(-1, kept) @ places + (2 ** (8 - kept) - 1) / 2
     return levels.reshape(-1, *world.pixels.shape[1:])
@@ -322,8 +322,8 @@ def _page(
     accuracy = results.value("target_test_accuracy", **best.labels)
     clean = results.value("target_test_accuracy", method="none")
     verdict = (
-        f"Private training images come back with an error of {best.value.value:.1f} gray "
-        f"levels a pixel ({best.labels['method']}, {best.labels['strength']}), where the "
+        f"Private training images come back with an error of {best.value.value:.1f} "
+        f"gray levels a pixel ({best.labels['method']}, {best.labels['strength']}); the "
         f"mean image has {best.value.baseline:.1f}. The model that carries them has a "
         f"test accuracy of {accuracy.value:.3f}, one without malicious code "
         f"{clean.value:.3f}."
@@ -333,18 +333,18 @@ def _page(
         verdict=verdict,
         lead=report.Picture(
             path,
-            f"The first {first} private images that were hidden, and what was read back; "
-            "black where a method hides fewer.",
+            f"The first {first} private images that were hidden, and what was read "
+            "back; black where a method hides fewer.",
         ),
         caption="By method and strength",
         table=results.pivot(rows=("method", "strength"), columns=("metric",)),
         attacked=f"A classifier of {split.train.name}, trained on "
         f"{len(split.train):,} images by code that the adversary wrote.",
-        knowledge="The released weights (capacity abuse: its predicted labels only), and "
-        "what the training code's author knows: the method, its seed, and how much was "
+        knowledge="The released weights (capacity abuse: its predicted labels only), "
+        "and what the training code's author knows: the method, its seed, and how much was "
         "hidden. No private image.",
-        baseline="accuracy: the model trained without malicious code; mape: the mean of "
-        "test images; bit_error_rate: guessing.",
+        baseline="accuracy: the model trained without malicious code; mape: the mean "
+        "of test images; bit_error_rate: guessing.",
         n=max(len(images) for images in shown.values()),
         results=results,
         differences=study.differences,

@@ -75,9 +75,7 @@ class SharedUpdate:
     def checked(self) -> "SharedUpdate":
         """Returns itself, if its shapes are those of the target and of one another.
 
-        numbers = [leaf for leaf in map(concrete, leaves) if leaf is not None and leaf.ndim]
-        if len(numbers) < len(leaves) or len({len(leaf) for leaf in numbers}) != 1:
-        return  # Traced, or of a shape that `checked` raises for.
+        The target of standardized images becomes one of images in [0, 1].
 
         Raises:
           ValueError: if they are not.

@@ -323,8 +323,8 @@ def _page(
     clean = results.value("target_test_accuracy", method="none")
     verdict = (
         f"Private training images come back with an error of {best.value.value:.1f} "
-        f"gray levels a pixel ({best.labels['method']}, {best.labels['strength']}); the "
-        f"mean image has {best.value.baseline:.1f}. The model that carries them has a "
+        f"gray levels a pixel ({best.labels['method']}, {best.labels['strength']}); "
+        f"the mean image has {best.value.baseline:.1f}. The model that carries them has a "
         f"test accuracy of {accuracy.value:.3f}, one without malicious code "
         f"{clean.value:.3f}."
     )
@@ -341,8 +341,8 @@ def _page(
         attacked=f"A classifier of {split.train.name}, trained on "
         f"{len(split.train):,} images by code that the adversary wrote.",
         knowledge="The released weights (capacity abuse: its predicted labels only), "
-        "and what the training code's author knows: the method, its seed, and how much was "
-        "hidden. No private image.",
+        "and what the training code's author knows: the method, its seed, and how much "
+        "was hidden. No private image.",
         baseline="accuracy: the model trained without malicious code; mape: the mean "
         "of test images; bit_error_rate: guessing.",
         n=max(len(images) for images in shown.values()),

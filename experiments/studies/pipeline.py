@@ -324,8 +324,8 @@ def _page(
     verdict = (
         f"Private training images come back with an error of {best.value.value:.1f} "
         f"gray levels a pixel ({best.labels['method']}, {best.labels['strength']}); "
-        f"the mean image has {best.value.baseline:.1f}. The model that carries them has "
-        f"a test accuracy of {accuracy.value:.3f}, one without malicious code "
+        f"the mean image has {best.value.baseline:.1f}. The model that carries them "
+        f"has a test accuracy of {accuracy.value:.3f}, one without malicious code "
         f"{clean.value:.3f}."
     )
     return report.Page(

@@ -10,7 +10,7 @@ observed one shows: it is clipped to the same length, what is exactly zero there
 here, and where a layer is nothing but signs, the guess's signs are compared. Noise of
 mean zero is left as it is: adding more could only hide the guess.
 
-Departures from the paper: the search is the cross-entropy method (`minimize.
+Departures from the paper: the search is the cross-entropy method (`search.
 elite_gaussian`) in place of CMA-ES or Bayesian optimization; the threshold of
 compression is read off the zeros, entry by entry, instead of off their number; signs
 are no defense that it considers; latents are not bounded, as the authors' are.

@@ -35,6 +35,7 @@ def test_contenders_of_all_kinds_join_one_table():
     assert found[1]["wall ms"] == 2000.0
 
 
+@pytest.mark.process
 def test_what_is_not_there_or_fails_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "BENCHMARKS", ("nothing", "timing"))
     assert (
@@ -193,6 +194,7 @@ def test_the_contract_runs_within_its_time(monkeypatch):
     assert accelerator.contract(0)["out of time"] == ["steady", "drifting"]
 
 
+@pytest.mark.process
 def test_the_accelerator_needs_little():
     code = """
 import importlib.abc, sys

@@ -88,7 +88,9 @@ def test_the_command_leaves_table_roofline_trace_and_hlo(tmp_path):
     expected = (3 * 2 + 1) * forward  # three steps there and back, and the last loss
     assert 1e9 * row["GFLOP"] == pytest.approx(expected, rel=0.02)
     hlo = (workdir / "hlo" / "attack.txt").read_text()
-    assert all(f"/{phase}/" in hlo for phase in ("slope", "keep_best", "update"))
+    assert all(
+        f"/{phase}/" in hlo for phase in ("value_and_gradient", "keep_best", "update")
+    )
     assert list(workdir.glob("trace/attack/**/*.xplane.pb"))
     assert (workdir / "figures" / "roofline.png").is_file()
     assert any((workdir / "compiled").iterdir())

@@ -126,6 +126,7 @@ def test_the_page_opens_with_verdict_and_picture(tmp_path):
     assert results.from_json(result["records"]).value("top1", images="noise").value == 2
 
 
+@pytest.mark.process
 def test_a_second_run_in_a_workdir_gets_one_line(tmp_path):
     program = (
         "import pathlib, sys; from experiments.harness import stages; "

@@ -48,11 +48,10 @@ def check_labels(labels: Any, num_classes: int) -> None:
             f"labels are a {type(labels).__name__}: they must be an array of integers, "
             "one per victim."
         )
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(
-            f"labels are {labels.dtype}: they must be integers, one per victim."
-        )
-    if not labels.size:
+    dtype = jnp.result_type(labels)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"labels are {dtype}: they must be integers, one per victim.")
+    if not jnp.size(labels):
         raise ValueError("labels are empty: give one per victim.")
     values = concrete(labels)
     if values is not None and (values.min() < 0 or values.max() >= num_classes):

@@ -407,6 +407,7 @@ def written(tmp_path_factory):
     return folder
 
 
+@pytest.mark.process
 def test_runs_as_a_user_runs_it(written):
     command = [sys.executable, "-m", "experiments.audit_table"]
     command += [f"--data=csv:{written / 'people.csv'}", "--sensitive=smokes"]

@@ -54,7 +54,11 @@ def test_queries_are_counted_exactly(case, model):
     assert int(found.queries) == sum(counter) > 0
     exact = make(budget=int(found.queries))
     again = attack(jax.random.key(0), exact, case.config)
-    np.testing.assert_allclose(again.x, found.x, rtol=1e-4, atol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        again,
+        found,
+    )
     counter.clear()
     short = make(budget=int(found.queries) - 1)
     with pytest.raises(Exception, match="query budget is"):

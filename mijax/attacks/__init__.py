@@ -14,6 +14,7 @@ from mijax.attacks.attributes import (
     influence_game,
     lomia,
     map_inference,
+    neuron_inference,
     tree_inversion,
 )
 from mijax.attacks.inversion import gmi, mi_face, ppa
@@ -58,6 +59,7 @@ ALL = (
     approximate_inference,
     csmia,
     lomia,
+    neuron_inference,
     # Memorization by malicious training code.
     least_significant_bits,
     correlated_values,

@@ -6,13 +6,15 @@ logistic regression and a forest, and the one of least loss out of fold is taken
 """
 
 import dataclasses
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
@@ -68,6 +70,7 @@ def impute(
     x_others: NDArray[Any],
     size: int,
     seed: int,
+    imputers: Sequence[str] = (),
 ) -> Imputation:
     """Imputes a field of members, by models of other members, and of others.
 
@@ -77,6 +80,7 @@ def impute(
       x_others: what is known of each other, `[M, D]`.
       size: S.
       seed: of the folds and the imputers.
+      imputers: names of those to choose from; all if there is none.
 
     Raises:
       ValueError: all members have the same value, or they are fewer than 4.
@@ -87,8 +91,9 @@ def impute(
             f"{len(values)} members have {len(present)} value(s) of the field: an "
             f"imputation needs at least two values and {FOLDS} members."
         )
-    with threads(len(values)):
-        return _chosen(x, values, x_others, size, seed)
+    with threads(len(values)), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # The loss is what counts.
+        return _chosen(x, values, x_others, size, seed, imputers or tuple(_CANDIDATES))
 
 
 def _chosen(
@@ -97,14 +102,17 @@ def _chosen(
     x_others: NDArray[Any],
     size: int,
     seed: int,
+    imputers: Sequence[str],
 ) -> Imputation:
     present, place = np.unique(values, return_inverse=True)
     few = np.arange(len(values))
     if len(values) > _CHOICE:
         few = np.sort(np.random.default_rng(seed).permutation(few)[:_CHOICE])
     best, least, inside = "", np.inf, np.zeros(0)
-    for name, make in _CANDIDATES.items():
-        said = _out_of_fold(make(seed), x[few], place[few], len(present), seed)
+    for name in imputers:
+        said = _out_of_fold(
+            _CANDIDATES[name](seed), x[few], place[few], len(present), seed
+        )
         loss = float(_loss(said, place[few]).mean())
         if loss < least:
             best, least, inside = name, loss, said

@@ -18,6 +18,7 @@ from mijax.knowledge.shared_update import SharedUpdate
 from mijax.knowledge.training_pipeline import TrainingPipeline
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
+from mijax.knowledge.white_box_record import WhiteBoxRecord
 
 __all__ = [
     "Asked",
@@ -32,6 +33,7 @@ __all__ = [
     "SharedUpdate",
     "TrainingPipeline",
     "WhiteBox",
+    "WhiteBoxRecord",
     "confusion",
     "normal",
     "reliability",

@@ -15,6 +15,13 @@ from mijax.knowledge.partial_record import (
 )
 from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.shared_update import SharedUpdate
+from mijax.knowledge.split_features import (
+    Half,
+    SplitFeatures,
+    SplitQueries,
+    SplitQueryFree,
+    SplitWhiteBox,
+)
 from mijax.knowledge.training_pipeline import TrainingPipeline
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
@@ -24,12 +31,17 @@ __all__ = [
     "BlackBox",
     "Candidates",
     "Codec",
+    "Half",
     "Labels",
     "Oracle",
     "PartialRecord",
     "PoisonedTraining",
     "Scores",
     "SharedUpdate",
+    "SplitFeatures",
+    "SplitQueries",
+    "SplitQueryFree",
+    "SplitWhiteBox",
     "TrainingPipeline",
     "WhiteBox",
     "confusion",

@@ -8,6 +8,7 @@ import inversion_cases
 import leakage_cases
 import pipeline_cases
 import split_cases
+import updates_cases
 
 from mijax.knowledge import (
     Labels,
@@ -15,6 +16,7 @@ from mijax.knowledge import (
     Scores,
     SplitQueries,
     TrainingPipeline,
+    UpdatedModel,
 )
 
 CASES = [
@@ -23,7 +25,8 @@ CASES = [
     *attribute_cases.CASES,
     *pipeline_cases.CASES,
     *split_cases.CASES,
+    *updates_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord, SplitQueries}
+COUNTED = {*BLACK_BOXES, PartialRecord, SplitQueries, UpdatedModel}
 WEIGHTS_READ = {TrainingPipeline}  # The model need not be run.

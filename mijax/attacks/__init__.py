@@ -16,7 +16,7 @@ from mijax.attacks.attributes import (
     map_inference,
     tree_inversion,
 )
-from mijax.attacks.inversion import gmi, mi_face, ppa
+from mijax.attacks.inversion import gmi, inverse_network, mi_face, ppa
 from mijax.attacks.leakage import (
     cpl,
     dlg,
@@ -36,12 +36,14 @@ from mijax.attacks.pipeline import (
 )
 from mijax.attacks.split import inverse_network as split_inverse_network
 from mijax.attacks.split import query_free, regularized_mle
+from mijax.attacks.updates import updates_leak
 
 ALL = (
     # Inversion of a trained model.
     mi_face,
     gmi,
     ppa,
+    inverse_network,
     # Gradient leakage.
     dlg,
     idlg,
@@ -64,6 +66,8 @@ ALL = (
     regularized_mle,
     split_inverse_network,
     query_free,
+    # Data of an online update.
+    updates_leak,
     # Memorization by malicious training code.
     least_significant_bits,
     correlated_values,

@@ -58,3 +58,13 @@ class Dataset:
     def counts(self) -> np.ndarray:
         """Counts the images of each identity, `[K]`."""
         return np.bincount(self.labels, minlength=len(self.names))
+
+    def first_of_each(self, number: int) -> "Dataset":
+        """The first `number` images of each identity, in the order of identities."""
+        classes = range(len(self.names))
+        rows = np.concatenate(
+            [np.flatnonzero(self.labels == k)[:number] for k in classes]
+        )
+        return dataclasses.replace(
+            self, images=self.images[rows], labels=self.labels[rows]
+        )

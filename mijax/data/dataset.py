@@ -68,3 +68,28 @@ class Dataset:
         return dataclasses.replace(
             self, images=self.images[rows], labels=self.labels[rows]
         )
+
+    def means(self) -> np.ndarray:
+        """The mean image of each identity, `[K, H, W, C]`."""
+        classes = range(len(self.names))
+        return np.stack([self.images[self.labels == k].mean(0) for k in classes])
+
+    def shrunk(self, factor: int) -> "Dataset":
+        """The same with squares of `factor` pixels averaged into one.
+
+        Rows and columns at the end that fill no square are cut.
+
+        Raises:
+          ValueError: no pixel would be left.
+        """
+        number, height, width, channels = self.images.shape
+        if not 1 <= factor <= min(height, width):
+            raise ValueError(
+                f"factor is {factor}: {self.name} has images of {height}x{width}, so "
+                f"give 1 to {min(height, width)}"
+            )
+        height, width = height // factor, width // factor
+        cut = self.images[:, : height * factor, : width * factor]
+        squares = cut.reshape(number, height, factor, width, factor, channels)
+        images = squares.mean((2, 4)).astype(np.float32)
+        return dataclasses.replace(self, images=images)

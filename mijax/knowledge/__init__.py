@@ -14,6 +14,7 @@ from mijax.knowledge.partial_record import (
     reliability,
 )
 from mijax.knowledge.poisoned_training import PoisonedTraining
+from mijax.knowledge.secure_aggregation import securely_summed
 from mijax.knowledge.shared_update import SharedUpdate
 from mijax.knowledge.training_pipeline import TrainingPipeline
 from mijax.knowledge.validation import validate
@@ -35,5 +36,6 @@ __all__ = [
     "confusion",
     "normal",
     "reliability",
+    "securely_summed",
     "validate",
 ]

@@ -13,6 +13,7 @@ from mijax.knowledge.partial_record import (
     normal,
     reliability,
 )
+from mijax.knowledge.partial_text import PartialText
 from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.shared_update import SharedUpdate
 from mijax.knowledge.training_pipeline import TrainingPipeline
@@ -27,6 +28,7 @@ __all__ = [
     "Labels",
     "Oracle",
     "PartialRecord",
+    "PartialText",
     "PoisonedTraining",
     "Scores",
     "SharedUpdate",

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "knowledge": {"core", "federation"},
     "search": {"core"},
     "training": {"core"},
+    "private_training": {"core", "training"},
     "fine_tuning": {"core", "training"},
     "models": {"core"},
     "priors": {"core", "models", "training"},

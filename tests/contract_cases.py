@@ -8,7 +8,7 @@ import inversion_cases
 import leakage_cases
 import pipeline_cases
 
-from mijax.knowledge import Labels, PartialRecord, Scores, TrainingPipeline
+from mijax.knowledge import Labels, PartialRecord, PartialText, Scores, TrainingPipeline
 
 CASES = [
     *inversion_cases.CASES,
@@ -17,5 +17,5 @@ CASES = [
     *pipeline_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord}
+COUNTED = {*BLACK_BOXES, PartialRecord, PartialText}
 WEIGHTS_READ = {TrainingPipeline}  # The model need not be run.

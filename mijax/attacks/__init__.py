@@ -30,6 +30,7 @@ from mijax.attacks.leakage import (
 from mijax.attacks.pipeline import (
     capacity_abuse,
     correlated_values,
+    exposure,
     least_significant_bits,
     poisoned_regression,
     sign_encoding,
@@ -63,4 +64,6 @@ ALL = (
     correlated_values,
     sign_encoding,
     capacity_abuse,
+    # Unintended memorization.
+    exposure,
 )

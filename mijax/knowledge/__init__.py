@@ -13,6 +13,7 @@ from mijax.knowledge.partial_record import (
     normal,
     reliability,
 )
+from mijax.knowledge.partial_text import PartialText
 from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.secure_aggregation import securely_summed
 from mijax.knowledge.shared_update import SharedUpdate
@@ -28,6 +29,7 @@ __all__ = [
     "Labels",
     "Oracle",
     "PartialRecord",
+    "PartialText",
     "PoisonedTraining",
     "Scores",
     "SharedUpdate",

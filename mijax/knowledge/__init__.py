@@ -17,6 +17,13 @@ from mijax.knowledge.partial_text import PartialText
 from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.secure_aggregation import securely_summed
 from mijax.knowledge.shared_update import SharedUpdate
+from mijax.knowledge.split_features import (
+    Half,
+    SplitFeatures,
+    SplitQueries,
+    SplitQueryFree,
+    SplitWhiteBox,
+)
 from mijax.knowledge.training_pipeline import TrainingPipeline
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
@@ -26,6 +33,7 @@ __all__ = [
     "BlackBox",
     "Candidates",
     "Codec",
+    "Half",
     "Labels",
     "Oracle",
     "PartialRecord",
@@ -33,6 +41,10 @@ __all__ = [
     "PoisonedTraining",
     "Scores",
     "SharedUpdate",
+    "SplitFeatures",
+    "SplitQueries",
+    "SplitQueryFree",
+    "SplitWhiteBox",
     "TrainingPipeline",
     "WhiteBox",
     "confusion",

@@ -34,6 +34,7 @@ from mijax.attacks import mi_face
 from mijax.attacks.inversion import processing
 from mijax.core import Target
 from mijax.data import Dataset, TrainTest
+from mijax.evaluation.judges import Provenance
 from mijax.knowledge import WhiteBox, validate
 from mijax.models.lenet import LeNet
 from mijax.models.mlp import DAE, MLP, SoftmaxRegression
@@ -186,7 +187,14 @@ def measure(run: Run, study: Study) -> report.Page:
     shown["null_shuffled"] = found["null_shuffled"]["x"]
     shown |= panel.without_target(run.keys(*KEYS)["random"], faces)
     evaluators = {name: targets[name] for name in EVALUATORS}
-    judges = inversion.by_faces(run, targets["evaluator"], faces, None)
+    own = judging.evaluator(
+        "evaluator",
+        Provenance("LeNet", frozenset({people.name})),
+        targets["evaluator"],
+        faces.train,
+        None,
+    )
+    judges, _ = inversion.by_faces(run, own, faces, None)
     judges.append(judging.pixels(faces.train, None))
     means, unseen = (f.means() for f in (faces.train, halves(faces.train, run.seed)[0]))
     about = {"images": "null_others", "judge": "class_mean"}

@@ -174,7 +174,10 @@ def of_judges(
     hits: Mapping[str, np.ndarray], judges: Sequence[judging.Judge], test: Dataset
 ) -> list[Record]:
     """Accuracy on real images: of evaluators, whose hits are given, and of judges."""
-    nearest = {f"{j.name}, 1-NN": j.nearest(test.images, test.labels) for j in judges}
+    nearest = {
+        f"{j.name}, 1-NN": j.nearest(j.features(test.images), test.labels, "private")
+        for j in judges
+    }
     return [
         Record({"judge": name}, "evaluator_test_accuracy", metric(line))
         for name, line in {**hits, **nearest}.items()
@@ -182,7 +185,7 @@ def of_judges(
 
 
 def _nearest(judge: judging.Judge) -> Measure:
-    return lambda x: judge.nearest(x, np.arange(len(x)))
+    return lambda x: judge.nearest(judge.features(x), np.arange(len(x)), "private")
 
 
 # The page -------------------------------------------------------------------------

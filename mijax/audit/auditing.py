@@ -338,7 +338,7 @@ class _Known:
             scale = float(np.std(plan.outcome[members])) or 1.0
             center = np.mean(plan.outcome[members])
             outcome = np.nan_to_num((plan.outcome - center) / scale)[:, None]
-        both = np.concatenate([x, outcome], 1)
+        both = np.concatenate([x, outcome], 1, dtype=np.float64)
         # Nothing known of anybody is one constant.
         return cls(plan, x if x.shape[1] else np.zeros((len(x), 1)), both, seed)
 

@@ -16,7 +16,7 @@ from mijax.attacks.attributes import (
     map_inference,
     tree_inversion,
 )
-from mijax.attacks.inversion import gmi, mi_face, ppa
+from mijax.attacks.inversion import gmi, lomma, mi_face, ppa
 from mijax.attacks.leakage import (
     cpl,
     dlg,
@@ -42,6 +42,7 @@ ALL = (
     # Inversion of a trained model.
     mi_face,
     gmi,
+    lomma,
     ppa,
     # Gradient leakage.
     dlg,

@@ -19,12 +19,13 @@ from mijax.attacks import (
     idlg,
     imprint,
     inverting_gradients,
+    learning_to_invert,
     linear_leak,
 )
 from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
 from mijax.attacks.leakage.total_variation import total_variation
 from mijax.core import Prior, Target
-from mijax.defenses import quantization
+from mijax.defenses import noise, pruning, quantization
 from mijax.federation import Recipe
 from mijax.knowledge import SharedUpdate
 from mijax.models.mlp import MLP
@@ -397,3 +398,38 @@ def test_restarts_are_chosen_by_the_attacks_own_loss():
 def test_a_rule_of_labels_can_be_chosen():
     config = cpl.Config(steps=0, label_rule=label_rules.yin)
     np.testing.assert_array_equal(run(cpl)(KEY, shared(), config).labels, [[0], [1]])
+
+
+class TestLearningToInvert:
+    """A trained inverter meets the defense that it was trained through."""
+
+    CONFIG = learning_to_invert.Config(steps=300, batch_size=32, width=64)
+
+    @pytest.mark.parametrize("defense", [noise.gaussian(0.01), pruning.prune(0.9)])
+    def test_sees_through_a_defense_that_it_knows_of(self, defense):
+        public = batches(128, 1)[0].reshape(-1, *tiny.SHAPE)
+        coarse = jax.random.uniform(jax.random.key(6), (16, 3, 3, 1))
+        x = jax.image.resize(coarse, (16, *tiny.SHAPE), "linear")[:, None]
+        labels = jnp.arange(16)[:, None] % CLASSES
+        config = dataclasses.replace(self.CONFIG, defense=defense)
+
+        def mean_error(sent):
+            update = SHARE(KEY, Recipe(), sent, x, labels, defense).change
+            known = SharedUpdate(network(), update, public=public)
+            return errors(run(learning_to_invert)(KEY, known, config), x).mean()
+
+        mean = np.mean((np.asarray(public.mean(0)) - np.asarray(x)) ** 2)
+        assert mean_error(network()) < 0.6 * mean
+        other = jax.tree.map(lambda leaf: leaf[::-1], network().trained)
+        assert mean_error(network().with_trained(other)) > 0.9 * mean  # Null case.
+
+    def test_refuses_large_batches_and_no_images(self):
+        for known, message in [
+            (
+                dataclasses.replace(shared(1, 5), public=jnp.zeros((64, *tiny.SHAPE))),
+                "5",
+            ),
+            (shared(1), "give the knowledge"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                learning_to_invert.attack(KEY, known, self.CONFIG)

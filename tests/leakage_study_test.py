@@ -382,7 +382,7 @@ def test_a_small_study_is_measured(start, monkeypatch):
     page = leakage.measure(start, small_study("toy"))
     modes = {record.label("mode") for record in page.results}
     assert modes == {"", "training"}
-    assert "Of gaussian, the best" in page.verdict and "mean image" in page.verdict
+    assert "Among gaussian the best" in page.verdict and "mean image" in page.verdict
     told = dict(page.tables[0].rows)
     assert told["batch normalization"] == "training"
     assert told["post-processing"] == "none, gaussian"

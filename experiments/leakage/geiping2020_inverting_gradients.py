@@ -13,8 +13,10 @@ ResNet-20 gives nothing that is better than the mean image.
 """
 
 import dataclasses
+import itertools
 import pathlib
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 
@@ -58,37 +60,34 @@ MODELS = {
 PLAIN = "dlg", "idlg", "inverting_gradients"
 NORMALIZING = "convnet64", "resnet20", "resnet20_4", "resnet18"
 NORMALIZED = "dlg", "inverting_gradients", "grad_inversion", "shared_statistics"
+NEW = {"untrained": 0}
+AGES = {**NEW, "trained": 1_000}
+OLDER = {**NEW, "trained": 20_000}
 
 
-class Row(NamedTuple):
-    """A network at some batch sizes, with so many images at each, of some ages."""
-
-    network: str
-    batches: tuple[int, ...]
-    images: int
-    attacks: tuple[str, ...] = PLAIN
-    ages: tuple[str, ...] = ("untrained", "trained")
-
-
-def cases(steps: int, *rows: Row) -> tuple[Case, ...]:
-    """Each network of each age at each batch size, and in each mode that it has."""
-    return tuple(
+def cases(
+    network: str,
+    batches: tuple[int, ...],
+    images: int,
+    *,
+    attacks: tuple[str, ...] = PLAIN,
+    ages: Mapping[str, int] = AGES,
+) -> list[Case]:
+    """A network by age (steps) and batch size, in each mode that it has."""
+    return [
         Case(
             "cifar10_jpeg75",
-            dataclasses.replace(
-                MODELS[row.network], steps=steps if age == "trained" else 0
-            ),
-            victims=max(row.images // batch, 1),
+            dataclasses.replace(MODELS[network], steps=steps),
+            victims=max(images // batch, 1),
             batch=batch,
-            labels={"network": row.network, "age": age, "batch": str(batch)},
-            attacks=row.attacks,
+            labels={"network": network, "age": age, "batch": str(batch)},
+            attacks=attacks,
             train=train,
         )
-        for row in rows
-        for age in row.ages
-        for batch in row.batches
-        for train in ((True, False) if row.network in NORMALIZING else (True,))
-    )
+        for age, steps in ages.items()
+        for batch in batches
+        for train in ((True, False) if network in NORMALIZING else (True,))
+    ]
 
 
 def attacks(
@@ -116,11 +115,10 @@ def attacks(
 
 QUICK = Study(
     title="Inverting Gradients: what batch size and training leave of the images",
-    cases=cases(
-        1_000,
-        Row("convnet", (1,), 32, ("inverting_gradients",), ("untrained",)),
-        Row("lenet", (1, 4, 16, 64), 8),
-        Row("resnet20", (1, 4), 4, NORMALIZED),
+    cases=(
+        *cases("convnet", (1,), 32, attacks=("inverting_gradients",), ages=NEW),
+        *cases("lenet", (1, 4, 16, 64), 8),
+        *cases("resnet20", (1, 4), 4, attacks=NORMALIZED),
     ),
     attacks=attacks(
         dlg.Config(steps=50),
@@ -158,10 +156,12 @@ QUICK = Study(
 EVERY = (1, 2, 4, 8, 16, 32, 64)
 PAPER = dataclasses.replace(
     QUICK,
-    cases=cases(
-        20_000,
-        Row("lenet", EVERY, 128),
-        *(Row(name, EVERY, 128, NORMALIZED) for name in NORMALIZING),
+    cases=(
+        *cases("lenet", EVERY, 128, ages=OLDER),
+        *itertools.chain.from_iterable(
+            cases(name, EVERY, 128, attacks=NORMALIZED, ages=OLDER)
+            for name in NORMALIZING
+        ),
     ),
     attacks=attacks(
         dlg.Config(),

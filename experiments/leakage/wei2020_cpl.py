@@ -23,12 +23,18 @@ from mijax.attacks import cpl, dlg
 from mijax.attacks.leakage import initial_images
 from mijax.models.strided import cpl_lenet
 
-# Success rates and iterations of CPL and DLG, as quoted in the literature; not checked
-# against the paper.
+# As quoted in the literature; not checked against the paper.
 PUBLISHED = {
-    "mnist": (1.0, 0.686, 12, 18),
-    "cifar10_jpeg75": (0.973, 0.754, 28, 115),
-    "lfw64": (1.0, 0.857, 25, 69),
+    "cpl": {
+        "mnist": {"success_rate": 1.0, "attack_steps": 12},
+        "cifar10_jpeg75": {"success_rate": 0.973, "attack_steps": 28},
+        "lfw64": {"success_rate": 1.0, "attack_steps": 25},
+    },
+    "dlg": {
+        "mnist": {"success_rate": 0.686, "attack_steps": 18},
+        "cifar10_jpeg75": {"success_rate": 0.754, "attack_steps": 115},
+        "lfw64": {"success_rate": 0.857, "attack_steps": 69},
+    },
 }
 GUESSES: dict[str, initial_images.Seed] = {
     "patterned_16x16": initial_images.Patterned(16),
@@ -46,16 +52,6 @@ GUESSES: dict[str, initial_images.Seed] = {
 DATASETS = "att_faces", "mnist", "cifar10_jpeg75", "lfw64"
 
 
-def published(method: str) -> dict[tuple[str, str], float]:
-    """The paper's numbers of CPL or DLG by data set and metric."""
-    first = ("cpl", "dlg").index(method)
-    return {
-        (dataset, metric): numbers[first + offset]
-        for dataset, numbers in PUBLISHED.items()
-        for metric, offset in (("success_rate", 0), ("attack_steps", 2))
-    }
-
-
 def attacks(
     first: cpl.Config, rival: dlg.Config, guesses: Sequence[str], budgets: Sequence[int]
 ) -> dict[str, Attack]:
@@ -66,12 +62,12 @@ def attacks(
             first,
             {"attack": "cpl", "guess": guess},
             first_guess=GUESSES[guess],
-            published=published("cpl") if guess.startswith("patterned") else {},
+            published=PUBLISHED["cpl"] if guess.startswith("patterned") else {},
         )
         for guess in guesses
     } | {
         "dlg": Attack(
-            dlg, rival, {"attack": "dlg", "guess": "normal"}, published=published("dlg")
+            dlg, rival, {"attack": "dlg", "guess": "normal"}, published=PUBLISHED["dlg"]
         )
     }
     return every | {

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -73,14 +73,14 @@ class Model:
       reach: its first weights are uniform in +-reach; None for the network's own.
       stream: folded into the run's key; None for that key itself.
       steps: of training before it is sent; 0 for none.
-      published: `data folder -> variables` that others have trained, or None.
+      published: `data folder -> variables` of others' training, None without the file.
     """
 
     network: Callable[[int], nn.Module]
     reach: float | None = None
     stream: int | None = None
     steps: int = 0
-    published: Callable[[str | None], Any] = lambda folder: None
+    published: Callable[[str | None], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Attack:
         `defense`, and the `statistics` of a batch, which clients then share.
       first_guess: drawn outside of the attack, so that one program serves them all.
       plant: `(model, public images) -> model` that a malicious server sends instead.
-      published: the paper's number, by data set and metric.
+      published: the paper's numbers by metric, by data set.
     """
 
     method: ModuleType
@@ -129,7 +129,9 @@ class Attack:
     knows: frozenset[str] = frozenset()
     first_guess: initial_images.Seed | None = None
     plant: Callable[[Target, Array], Target] | None = None
-    published: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
+    published: Mapping[str, Mapping[str, float]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def name(self) -> str:
@@ -303,7 +305,7 @@ def sent(run: Run, case: Case, loaded: Dataset) -> tuple[Target, np.ndarray | No
         return Target.from_linen(module, variables, shape), None
     first = {"images": loaded.images[:1000], "labels": loaded.labels[:1000]}
     known = clients_of.load(case.dataset, run.data_dir, _TRAINING)
-    variables = model.published(run.data_dir)
+    variables = model.published(run.data_dir) if model.published else None
     return run.train(
         key,
         case.labels.get("network", "target"),
@@ -569,9 +571,7 @@ def measure(run: Run, study: Study) -> report.Page:
                 chunk=flags.FLAGS.chunk or _CHUNKS[run.preset],
                 null=NULLS[flags.FLAGS.null],
             )
-            paper = {
-                m: v for (d, m), v in attack.published.items() if d == whose["data"]
-            }
+            paper = attack.published.get(case.dataset)
             own, ordered = judged(clients, found, labels, study.criteria, paper)
             records += own
             if defended.shown and "steps" not in labels:
@@ -688,21 +688,21 @@ def _verdict(study: Study, results: Results) -> str:
         own |= {**labels, "criterion": criterion}
         success = results.value("success_rate", **own)
         return (
-            f"{start} {words(labels)} recovers {100 * success.value:.0f} % of "
-            f"{success.n} images ({criterion or 'squared error below 0.01'}), at "
+            f"{start} ({words(labels)}) recovers {100 * success.value:.0f} % of "
+            f"{success.n} images{f' {criterion}'.rstrip()}, with a PSNR of "
             f"{psnr.value:.1f} dB; the mean image, which needs no update, has "
             f"{psnr.baseline:.1f} dB."
         )
 
-    contrast = best(f"Of {words(study.contrast)}, the best,", **study.contrast)
-    return " ".join(filter(None, (best("The best of all attacks,"), contrast)))
+    start = f"Among {words(study.contrast)} the best"
+    return f"{best('The best attack')} {best(start, **study.contrast)}".strip()
 
 
 def realism(study: Study, results: Results) -> report.Table:
     """The conditions that decide how much a result says of real clients."""
     attacks, cases = study.attacks.values(), study.cases
 
-    def every(values: Iterator[Any]) -> str:
+    def every(values: Iterable[Any]) -> str:
         return ", ".join(dict.fromkeys(str(value) for value in values))
 
     told = every(a.name for a in attacks if "labels" in a.knows)
@@ -712,7 +712,6 @@ def realism(study: Study, results: Results) -> report.Table:
             sorted(attacks, key=lambda a: a.threat), lambda a: a.threat
         )
     )
-    steps = (case.model.steps for case in cases)
     lines = {
         "threat model of Carletti et al. (2025)": "; ".join(threats),
         "images of a batch": every(case.batch for case in cases),
@@ -721,14 +720,18 @@ def realism(study: Study, results: Results) -> report.Table:
             x.label("mode") for x in results if x.label("mode")
         )
         or "none in these networks",
-        "age of the model": every(
-            f"{n:,} steps of training" if n else "untrained" for n in steps
-        ),
-        "labels": "read from the update"
-        + (f", of batches above 1 told to {told}" if told else ""),
+        "age of the model": every(map(_age, cases)),
+        "labels": "not told; read from the update where they are needed"
+        + (f", but told to {told} of batches above 1" if told else ""),
         "post-processing": every(
             d.labels.get("defense", "none") for d in study.defenses
         ),
     }
     rows = [(name, line.replace("_", " ")) for name, line in lines.items()]
     return report.Table("How close to practice this is", ("condition", "here"), rows)
+
+
+def _age(case: Case) -> str:
+    steps, trained = case.model.steps, case.model.published
+    known = "published weights, or " if steps and trained else ""
+    return f"{known}{steps:,} steps of training" if steps else "untrained"

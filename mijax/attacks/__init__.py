@@ -25,6 +25,7 @@ from mijax.attacks.leakage import (
     idlg,
     imprint,
     inverting_gradients,
+    learning_to_invert,
     linear_leak,
 )
 from mijax.attacks.pipeline import (
@@ -52,6 +53,7 @@ ALL = (
     grad_inversion,
     ggl,
     linear_leak,
+    learning_to_invert,
     imprint,
     # Attribute inference.
     map_inference,

@@ -6,7 +6,7 @@ logistic regression and a forest, and the one of least loss out of fold is taken
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ def impute(
     x_others: NDArray[Any],
     size: int,
     seed: int,
+    imputers: Sequence[str] = tuple(_CANDIDATES),
 ) -> Imputation:
     """Imputes a field of members, by models of other members, and of others.
 
@@ -64,6 +65,7 @@ def impute(
       x_others: what is known of each other, `[M, D]`.
       size: S.
       seed: of the folds and the imputers.
+      imputers: the names of those that are tried; all, by default.
 
     Raises:
       ValueError: all members have the same value, or they are fewer than 4.
@@ -78,8 +80,10 @@ def impute(
     if len(values) > _CHOICE:
         few = np.sort(np.random.default_rng(seed).permutation(few)[:_CHOICE])
     best, least, inside = "", np.inf, np.zeros(0)
-    for name, make in _CANDIDATES.items():
-        said = _out_of_fold(make(seed), x[few], place[few], len(present), seed)
+    for name in imputers:
+        said = _out_of_fold(
+            _CANDIDATES[name](seed), x[few], place[few], len(present), seed
+        )
         loss = float(_loss(said, place[few]).mean())
         if loss < least:
             best, least, inside = name, loss, said

@@ -1,0 +1,158 @@
+"""Records as tables and pictures of a page: declared, not computed, by a study."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.harness import figures, report
+from experiments.harness.results import Pivot, Results
+
+Draw = Callable[[Results, str, pathlib.Path], report.Picture]
+
+
+class View(NamedTuple):
+    """A table of the page: some records, by the labels of its rows and columns."""
+
+    caption: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    only: Mapping[str, str | Sequence[str]]
+
+    def pivot(self, results: Results) -> Pivot:
+        """The records by row and column."""
+        return results.filter(**self.only).pivot(self.rows, self.columns)
+
+    def table(self, results: Results) -> report.Table:
+        """Their values alone."""
+        rows, columns, cells = self.pivot(results)
+        return report.Table(
+            self.caption,
+            ["", *map(_words, columns)],
+            [
+                [_words(row), *(None if x is None else x.value for x in line)]
+                for row, line in zip(rows, cells, strict=True)
+            ],
+        )
+
+
+def _words(labels: Sequence[str]) -> str:
+    return ", ".join(label.replace("_", " ") for label in labels if label)
+
+
+Series = Mapping[str, str] | Sequence[float] | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """Draws a metric over a label, with 95 % intervals.
+
+    Attributes:
+      name: of the file.
+      caption: of the picture.
+      metric: what is drawn.
+      label: what the horizontal axis is of.
+      places: where each of its values stands, increasing.
+      series: legend to labels, drawn flat where there is but one such record; or
+        numbers.
+      xlabel: of the axis.
+      ylabel: of the axis.
+      baseline: labels of the dashed line, or its value.
+      baseline_label: what it says.
+      log_x: whether the horizontal axis is logarithmic.
+    """
+
+    name: str
+    caption: str
+    metric: str
+    label: str
+    places: Mapping[str, float]
+    series: Mapping[str, Series]
+    xlabel: str
+    ylabel: str
+    baseline: Mapping[str, str] | float | None = None
+    baseline_label: str = "chance"
+    log_x: bool = False
+
+    def __call__(
+        self, results: Results, data: str, folder: pathlib.Path
+    ) -> report.Picture:
+        """Draws one table's records; returns the picture."""
+        own = results.filter(data=data, metric=self.metric)
+
+        def values(what: Series) -> np.ndarray:
+            if not isinstance(what, Mapping):
+                return np.asarray(what)
+            found = own.filter(**what)
+            if len(found) == 1:
+                (line,) = (record.value for record in found)
+                return np.full(len(self.places), line.value)
+            lines = [
+                found.value(self.metric, **{self.label: place}) for place in self.places
+            ]
+            ends = [(x.value, x.low, x.high) for x in lines]
+            return np.array(ends, float)
+
+        path = folder / f"{data}_{self.name}.png"
+        baseline = self.baseline
+        if isinstance(baseline, Mapping):
+            baseline = own.value(self.metric, **baseline).value
+        figures.lines(
+            list(self.places.values()),
+            {name: values(what) for name, what in self.series.items()},
+            path,
+            xlabel=self.xlabel,
+            ylabel=self.ylabel,
+            log_x=self.log_x,
+            baseline=baseline,
+            baseline_label=self.baseline_label,
+        )
+        return report.Picture(path, f"{data}: {self.caption} 95 % intervals.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bars:
+    """Draws one bar per adversary, and a dashed line at one without a target.
+
+    Attributes:
+      name: of the file.
+      caption: of the picture.
+      metric: what is drawn.
+      only: labels of the records.
+      baseline: labels of the dashed line.
+      baseline_label: what it says.
+    """
+
+    name: str
+    caption: str
+    metric: str
+    only: Mapping[str, str | Sequence[str]]
+    baseline: Mapping[str, str]
+    baseline_label: str
+
+    def __call__(
+        self, results: Results, data: str, folder: pathlib.Path
+    ) -> report.Picture:
+        """Draws one table's records; returns the picture."""
+        own = results.filter(data=data, metric=self.metric)
+        bars = list(own.filter(**self.only))
+        ends = [(r.value.value, r.value.low, r.value.high) for r in bars]
+        value, low, high = np.array(ends, float).T
+        path = folder / f"{data}_{self.name}.png"
+        figures.bars(
+            [
+                _words((r.label("adversary"), r.label("target")))
+                + ("" if r.label("target") else " (no target)")
+                for r in bars
+            ],
+            value,
+            path,
+            low=np.where(np.isnan(low), value, low),
+            high=np.where(np.isnan(high), value, high),
+            baseline=own.value(self.metric, **self.baseline).value,
+            baseline_label=self.baseline_label,
+            xlabel=self.metric.replace("_", " "),
+        )
+        return report.Picture(path, f"{data}: {self.caption} 95 % intervals.")

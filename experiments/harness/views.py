@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,35 +15,32 @@ Draw = Callable[[Results, str, pathlib.Path], report.Picture]
 
 
 class View(NamedTuple):
-    """A table of the page: some records, by the labels of its rows and columns."""
+    """The table of a page: some records, by the labels of its rows and columns.
 
-    caption: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    only: Mapping[str, str | Sequence[str]]
+    Attributes:
+      rows: labels.
+      columns: labels.
+      only: labels of the records, as in `Results.filter`.
+      caption: of the table.
+    """
+
+    rows: tuple[str, ...] = ("data", "field", "target", "adversary")
+    columns: tuple[str, ...] = ("records", "metric")
+    only: Mapping[str, str | Sequence[str]] = MappingProxyType(
+        {"metric": ("attribute_accuracy", "attribute_gmean", "attribute_auc")}
+    )
+    caption: str = "How often each adversary is right"
 
     def pivot(self, results: Results) -> Pivot:
         """The records by row and column."""
         return results.filter(**self.only).pivot(self.rows, self.columns)
-
-    def table(self, results: Results) -> report.Table:
-        """Their values alone."""
-        rows, columns, cells = self.pivot(results)
-        return report.Table(
-            self.caption,
-            ["", *map(_words, columns)],
-            [
-                [_words(row), *(None if x is None else x.value for x in line)]
-                for row, line in zip(rows, cells, strict=True)
-            ],
-        )
 
 
 def _words(labels: Sequence[str]) -> str:
     return ", ".join(label.replace("_", " ") for label in labels if label)
 
 
-Series = Mapping[str, str] | Sequence[float] | np.ndarray
+Series = Mapping[str, str | Sequence[str]] | Sequence[float] | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +120,6 @@ class Bars:
       metric: what is drawn.
       only: labels of the records.
       baseline: labels of the dashed line.
-      baseline_label: what it says.
     """
 
     name: str
@@ -130,7 +127,6 @@ class Bars:
     metric: str
     only: Mapping[str, str | Sequence[str]]
     baseline: Mapping[str, str]
-    baseline_label: str
 
     def __call__(
         self, results: Results, data: str, folder: pathlib.Path
@@ -152,7 +148,7 @@ class Bars:
             low=np.where(np.isnan(low), value, low),
             high=np.where(np.isnan(high), value, high),
             baseline=own.value(self.metric, **self.baseline).value,
-            baseline_label=self.baseline_label,
+            baseline_label=self.baseline["adversary"],
             xlabel=self.metric.replace("_", " "),
         )
         return report.Picture(path, f"{data}: {self.caption} 95 % intervals.")

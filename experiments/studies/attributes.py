@@ -1,14 +1,14 @@
 """Attribute inference: train models on members of a table, attack, judge, report.
 
 A paper is a `Study`. Each seed splits the table anew and trains every target; each
-adversary knows what it takes from a `Case`, and is compared with those who know as much
+adversary takes what it knows from a `Case`, and is compared with those who know as much
 but have no target.
 """
 
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
+from jax import Array
 from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -24,7 +25,7 @@ from experiments.harness import flags as common
 from experiments.harness import observations, report
 from experiments.harness import run as harness
 from experiments.harness.observations import Labels, Observation, single
-from experiments.harness.results import Metric, Record, Results
+from experiments.harness.results import Record, Results
 from experiments.harness.run import Run
 from experiments.harness.views import Draw, View
 from mijax import training
@@ -61,8 +62,8 @@ class Victims(NamedTuple):
 
     side: str
     row: np.ndarray
-    x: jax.Array
-    outcome: jax.Array
+    x: Array
+    outcome: Array
     truth: np.ndarray
     imputed: np.ndarray
     informed: np.ndarray
@@ -107,17 +108,17 @@ class Split:
         """How many classes the outcome has."""
         return len(self.table.categories(self.table.target))
 
-    def known(
-        self,
-        target: Target,
-        victims: Victims,
-        prior: np.ndarray | None = None,
-        **more: Any,
-    ) -> PartialRecord:
-        """Records without the field; the prior is the marginals unless one is given."""
+    def candidates(self, prior: np.ndarray | None = None) -> Candidates:
+        """The field's values; their prior is the marginals unless one is given."""
         prior = self.prior if prior is None else prior
-        values = candidates(self.encoder, self.field, prior)
+        return candidates(self.encoder, self.field, prior)
+
+    def known(
+        self, target: Target, victims: Victims, prior: Any = None, **more: Any
+    ) -> PartialRecord:
+        """The victims without the field; what more is known replaces the outcome."""
         more = {"outcome": victims.outcome} | more
+        values = self.candidates(prior)
         return validate(PartialRecord(Oracle.of(target), victims.x, values, **more))
 
 
@@ -126,7 +127,7 @@ class Case:
     """One target of one split, and what its maker publishes of it.
 
     Attributes:
-      split: who trained it.
+      split: whose members trained it.
       name: of the target.
       target: the model.
       logits: what it answers, by side, `[V, O]`.
@@ -139,17 +140,19 @@ class Case:
     logits: Mapping[str, np.ndarray]
     paths: Paths | None = None
 
-    @functools.cached_property
-    def deviation(self) -> float:
-        """The root mean squared error of a regression on its members."""
-        error = self.logits[MEMBERS][:, 0] - np.asarray(self.split.members.outcome)
-        return float(np.sqrt(np.mean(error**2)))
+    def errors(self, victims: Victims) -> np.ndarray:
+        """A regression's errors, true less predicted, `[V]`."""
+        return np.asarray(victims.outcome) - self.logits[victims.side][:, 0]
 
-    @functools.cached_property
+    def deviation(self, victims: Victims | None = None) -> float:
+        """The root mean squared error of a regression; on members, unless told."""
+        errors = self.errors(self.split.members if victims is None else victims)
+        return float(np.sqrt(np.mean(errors**2)))
+
     def confusion(self) -> np.ndarray:
         """How many members of each class are predicted as each."""
-        labels = np.arange(self.split.classes)
         truth = np.asarray(self.split.members.outcome)
+        labels = np.arange(self.split.classes)
         return confusion_matrix(truth, self.logits[MEMBERS].argmax(1), labels=labels)
 
     def known(self, victims: Victims, **more: Any) -> PartialRecord:
@@ -163,8 +166,8 @@ class Attack:
 
     Attributes:
       method: a module of `mijax.attacks`.
-      known: of a case and its victims; None where the study itself says.
-      config: hyper-parameters, or a function of the case.
+      known: of a case and its victims; None where the study's own `measure` says.
+      config: hyper-parameters, or a function of the case; None for the method's own.
       without: whom it is compared with; the first knows as much, but has no target.
     """
 
@@ -193,13 +196,13 @@ class Study:
       attacked: a sentence: which models.
       knowledge: what the adversaries have.
       baseline: who needs no target.
-      views: tables of the page; the first one leads.
-      pictures: what is drawn of each table; the first one leads.
       headline: labels of the attack that the verdict quotes.
+      pictures: what is drawn of each table; the first one leads.
+      table: of the page.
       targets: by name; each is trained on a split.
       outcome: what the targets predict, of a table, `[N]`.
-      extra: what else is measured on a split.
-      measure: what is measured in a seed; `attack_people` unless the paper has its own.
+      extra: what else is measured on a split and its targets.
+      measure: what a seed observes, `attack_people` by default.
       seeds: splits and trainings.
       published: the paper's numbers, as records of `value` alone.
       differences: of set-up from the paper's, one a line.
@@ -212,14 +215,14 @@ class Study:
     attacked: str
     knowledge: str
     baseline: str
-    views: tuple[View, ...]
-    pictures: tuple[Draw, ...]
     headline: Mapping[str, str]
+    pictures: tuple[Draw, ...]
+    table: View = View()
     targets: Mapping[str, Callable[[Split], Trained]] = dataclasses.field(
         default_factory=dict
     )
     outcome: Callable[[tables.Table], np.ndarray] = lambda table: table.outcome
-    extra: Callable[["Study", Split], list[Observation]] = lambda study, split: []
+    extra: Callable[[Split, Mapping[str, Case]], list[Observation]] = lambda *_: []
     measure: Callable[["Study", str, People, int], list[Observation]] | None = None
     seeds: int = 5
     published: tuple[Record, ...] = ()
@@ -246,15 +249,14 @@ def split_people(
     y = [study.outcome(side) for side in sides]
     truth = [side[field] for side in sides]
     size = len(table.categories(field))
-    blind = [np.delete(each, np.r_[encoder.columns[field]], 1) for each in x]
+    known = [np.delete(each, np.r_[encoder.columns[field]], 1) for each in x]
     classes = 1 + max(y[0].max(), y[1].max()) if y[0].dtype.kind == "i" else 0
     told = [
         np.concatenate([a, np.eye(classes)[b] if classes else b[:, None]], 1)
-        for a, b in zip(blind, y, strict=True)
+        for a, b in zip(known, y, strict=True)
     ]
-    imputed, informed = (
-        impute(known[0], truth[0], known[1], size, seed) for known in (blind, told)
-    )
+    imputed = impute(known, truth[0], size, seed)
+    informed = impute(told, truth[0], size, seed)
     members, others = (
         Victims(side, rows[i], jnp.asarray(x[i]), jnp.asarray(y[i]), *said)
         for i, (side, *said) in enumerate(
@@ -266,35 +268,38 @@ def split_people(
 
 
 def impute(
-    x: np.ndarray, values: np.ndarray, x_others: np.ndarray, size: int, seed: int
+    known: list[np.ndarray], truth: np.ndarray, size: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of members' values, out of fold, and of non-members', `[., S]`."""
-    found = imputation.impute(x, values, x_others, size, seed, _IMPUTERS)
+    """Probabilities of the field by side, `[V, S]`, of what is known, `[V, d]`.
+
+    Of members, whose values are `truth`, they are out of fold.
+    """
+    found = imputation.impute(known[0], truth, known[1], size, seed, _IMPUTERS)
     return found.members, found.others
 
 
 def candidates(encoder: tables.Encoder, field: str, prior: np.ndarray) -> Candidates:
     """The values of a field as the encoder spells them."""
     place = encoder.columns[field]
-    return Candidates.of(
-        np.arange(place.start, place.stop), encoder.candidates(field), prior
-    )
+    columns = np.arange(place.start, place.stop)
+    return Candidates.of(columns, encoder.candidates(field), prior)
 
 
 def without_target(split: Split) -> list[Observation]:
     """How right the mode and the imputations are."""
-    found = []
-    for victims in split.sides:
-        for adversary, beliefs in {
-            MODE: np.tile(split.prior, (len(victims.truth), 1)),
-            IMPUTED: victims.imputed,
-            INFORMED: victims.informed,
-        }.items():
-            found += answers(split, victims, beliefs.argmax(1), beliefs, adversary)
-    return found
+    return [
+        observation
+        for v in split.sides
+        for adversary, beliefs in (
+            (MODE, np.tile(split.prior, (len(v.truth), 1))),
+            (IMPUTED, v.imputed),
+            (INFORMED, v.informed),
+        )
+        for observation in answers(split, v, beliefs.argmax(1), beliefs, adversary)
+    ]
 
 
-def key(seed: int, name: str) -> jax.Array:
+def key(seed: int, name: str) -> Array:
     """A key for each thing of a seed that is random."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
@@ -307,12 +312,11 @@ def tree(depth: int | None = None) -> Callable[[Split], Trained]:
 
     def grow(split: Split) -> Trained:
         x, y = np.asarray(split.members.x), np.asarray(split.members.outcome)
-        options = {"max_depth": depth, "random_state": split.seed}
-        if y.dtype.kind != "i":
-            numbers = DecisionTreeRegressor(**options).fit(x, y)
-            return trees.padded(trees.from_sklearn(numbers))
-        classes = DecisionTreeClassifier(**options).fit(x, y)
-        return trees.padded(trees.from_sklearn(classes), trees.paths(classes))
+        numeric = y.dtype.kind != "i"
+        kind: Any = DecisionTreeRegressor if numeric else DecisionTreeClassifier
+        model = kind(max_depth=depth, random_state=split.seed).fit(x, y)
+        paths = None if numeric else trees.paths(model)
+        return trees.padded(trees.from_sklearn(model), paths)
 
     return grow
 
@@ -345,13 +349,10 @@ class Network:
 
     def __call__(self, split: Split) -> Trained:
         """Trains it on the members."""
-        members = split.members
-        drawn = key(split.seed, "network")
-        return self.fit(drawn, members.x, members.outcome, split.classes), None
+        x, y = split.members.x, split.members.outcome
+        return self.fit(key(split.seed, "network"), x, y, split.classes), None
 
-    def fit(
-        self, key: jax.Array, x: jax.Array, labels: jax.Array, classes: int
-    ) -> Target:
+    def fit(self, key: Array, x: Array, labels: Array, classes: int) -> Target:
         """Trains it on records `[N, D]` and labels `[N]`; the key is consumed."""
         module = MLP(classes, (self.width,), jax.nn.relu)
         optimizer = optax.adam(self.learning_rate)
@@ -361,12 +362,13 @@ class Network:
         step = training.supervised(module, optimizer)
 
         @jax.jit
-        def train(key: jax.Array, state: training.TrainState) -> training.TrainState:
+        def train(key: Array, state: training.TrainState) -> Any:
             return training.fit(
                 key, state, step, data, batch_size=size, steps=self.steps
-            )[0]
+            )
 
-        return Target.from_linen(module, train(fit_key, state).variables, x.shape[1:])
+        fitted, _ = train(fit_key, state)
+        return Target.from_linen(module, fitted.variables, x.shape[1:])
 
 
 # Attacks ------------------------------------------------------------------------------
@@ -376,7 +378,8 @@ _PREDICT = jax.jit(lambda target, x: target.predict(x).logits)
 
 
 @functools.cache
-def _compiled(method: ModuleType) -> Callable[..., Inference]:
+def compiled(method: ModuleType) -> Callable[..., Inference]:
+    """The attack under `jit`, the same function at each call."""
     return jax.jit(method.attack)
 
 
@@ -390,25 +393,27 @@ def case(split: Split, name: str, trained: Trained) -> Case:
 def attack(case: Case, attacks: Mapping[str, Attack]) -> list[Observation]:
     """What each adversary infers from one target, and how often that one is right."""
     split, found = case.split, []
-    for victims in split.sides:
-        for adversary, chosen in attacks.items():
+    for adversary, chosen in attacks.items():
+        hits = []
+        for victims in split.sides:
             assert chosen.known is not None
-            known = chosen.known(case, victims)
-            config = chosen.config(case) if callable(chosen.config) else chosen.config
-            inferred = _compiled(chosen.method)(
+            own = chosen.config(case) if callable(chosen.config) else chosen.config
+            inferred = compiled(chosen.method)(
                 key(split.seed, f"{chosen.name}-{case.name}-{_KEYS[victims.side]}"),
-                known,
-                *([] if config is None else [config]),
+                chosen.known(case, victims),
+                chosen.method.Config() if own is None else own,
             )
             found += infer(
                 split, victims, inferred, adversary, chosen.without, target=case.name
             )
+            hits.append(np.mean(np.asarray(inferred.guess) == victims.truth))
+        labels = split.labels | {"target": case.name, "adversary": adversary}
+        found.append(single("advantage", hits[0] - hits[1], labels, 0.0))
     if split.others.outcome.dtype.kind == "i":
         right = case.logits[OTHERS].argmax(1) == np.asarray(split.others.outcome)
         labels = split.labels | {"target": case.name}
-        found.append(
-            Observation(labels, "target_test_accuracy", right, split.others.row)
-        )
+        row = split.others.row
+        found.append(Observation(labels, "target_test_accuracy", right, row))
     return found
 
 
@@ -420,9 +425,13 @@ def attack_people(
     for field in people.private:
         split = split_people(study, data, people, field, seed)
         found += without_target(split)
-        for name, train in study.targets.items():
-            found += attack(case(split, name, train(split)), study.attacks)
-        found += study.extra(study, split)
+        cases = {
+            name: case(split, name, train(split))
+            for name, train in study.targets.items()
+        }
+        for each in cases.values():
+            found += attack(each, study.attacks)
+        found += study.extra(split, cases)
     return found
 
 
@@ -463,29 +472,28 @@ def answers(
     every = split.labels | labels | {"adversary": adversary, "records": victims.side}
     truth, row = victims.truth, victims.row
     hits = attributes.correct(guess, truth)
-    found = [Observation(every, "attribute_accuracy", hits, row, without)]
-    measures: dict[str, Callable[..., float]] = {
-        "attribute_gmean": attributes.g_mean,
-        "attribute_mcc": attributes.matthews_correlation,
+    seed = {
+        "attribute_gmean": attributes.g_mean(guess, truth),
+        "attribute_mcc": attributes.matthews_correlation(guess, truth),
     }
-    found += [
-        single(name, measure(guess, truth), every, without)
-        for name, measure in measures.items()
-    ]
     if beliefs is not None:
         area = attributes.macro_auc(beliefs.astype(np.float32), truth)
-        found.append(single("attribute_auc", area, every, without))
+        seed["attribute_auc"] = area
+    found = [Observation(every, "attribute_accuracy", hits, row, without)]
+    found += [single(metric, value, every, without) for metric, value in seed.items()]
     if len(split.prior) == 2:
         said, has = guess == 1, truth == 1
-        for name, among in {
-            "attribute_precision": said,
-            "attribute_recall": has,
-        }.items():
-            found.append(Observation(every, name, (said & has)[among], row[among]))
+        found += [
+            Observation(every, metric, (said & has)[among], row[among])
+            for metric, among in (
+                ("attribute_precision", said),
+                ("attribute_recall", has),
+            )
+        ]
     return found
 
 
-# The run ------------------------------------------------------------------------------
+# The run, and its page ----------------------------------------------------------------
 
 
 def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
@@ -512,11 +520,10 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
             )
         attacks = {
             name: dataclasses.replace(
-                chosen,
-                config=methods[chosen.name](chosen.config or configs[chosen.name]),
+                a, config=methods[a.name](a.config or configs[a.name])
             )
-            for name, chosen in study.attacks.items()
-            if chosen.name in methods
+            for name, a in study.attacks.items()
+            if a.name in methods
         }
         targets: dict[str, Any] = {
             name: read(study.targets[name]) for name, read in networks.items()
@@ -540,109 +547,77 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
 
 
 def measure(run: Run, study: Study) -> report.Page:
-    """Measures each table and seed, unless the workdir has it, and makes the page."""
-    people, absent = load(run, study)
-    compute, found = study.measure or attack_people, []
-    for data, who in people.items():
-        for seed in range(100 * run.seed, 100 * run.seed + study.seeds):
-            arrays = run.once(
-                f"{data}-{seed}",
-                functools.partial(observations.timed, compute, study, data, who, seed),
-            )
-            found += observations.unpacked(arrays)
-    results = observations.collect(found, study.published)
-    return page(run, study, people, results, absent)
-
-
-def load(run: Run, study: Study) -> tuple[dict[str, People], list[str]]:
-    """Loads a study's tables; says which are not at hand.
+    """Measures each table and seed, unless the workdir has it, and makes the page.
 
     Raises:
-      FileNotFoundError: if none is, or not the one that was asked for.
+      FileNotFoundError: if no table is at hand, or not the one that was asked for.
     """
-    people, absent = {}, []
-    for name, loaded in study.data.items():
+    compute, people, absent, found = study.measure or attack_people, [], [], []
+    for data, load in study.data.items():
         try:
-            people[name] = loaded(run.data_dir)
-            print(people[name].table.report(), flush=True)
+            people.append((data, load(run.data_dir)))
         except FileNotFoundError as error:
-            absent.append(f"{name} is not at hand: {error}")
+            absent.append(f"{data} is not at hand: {error}")
             print(absent[-1], flush=True)
     if not people:
         raise FileNotFoundError(absent[0])
-    return people, absent
-
-
-# The page -----------------------------------------------------------------------------
-
-
-def page(
-    run: Run,
-    study: Study,
-    people: Mapping[str, People],
-    results: Results,
-    absent: Sequence[str],
-) -> report.Page:
-    """Says what the page tells; the verdict and the lead picture are of one table."""
-    first, *others = study.views
-    headline = _headline(study, results, next(iter(people)))[0]
+    for data, who in people:
+        print(who.table.report(), flush=True)
+        for seed in range(100 * run.seed, 100 * run.seed + study.seeds):
+            given = compute, study, data, who, seed
+            arrays = run.once(
+                f"{data}-{seed}", functools.partial(observations.timed, *given)
+            )
+            print(f"{data}, seed {seed}: {arrays['run']:.0f} s", flush=True)
+            found += observations.unpacked(arrays)
+    results = observations.collect(found, study.published)
+    headline = results.filter(data=people[0][0], **study.headline)
     lead, *pictures = (
-        draw(results, data, run.figures) for data in people for draw in study.pictures
+        draw(results, data, run.figures)
+        for data, _ in people
+        for draw in study.pictures
     )
     return report.Page(
         title=study.title,
-        verdict=verdict(study, results, next(iter(people))),
+        verdict=verdict(headline, results),
         lead=lead,
-        caption=first.caption,
-        table=first.pivot(results),
-        attacked=" ".join(each.table.report() for each in people.values())
+        caption=study.table.caption,
+        table=study.table.pivot(results),
+        attacked=" ".join(who.table.report() for _, who in people)
         + f" {study.attacked}",
         knowledge=study.knowledge,
         baseline=study.baseline,
-        n=headline.n or 0,
+        n=next(iter(headline)).value.n or 0,
         results=results,
-        tables=[view.table(results) for view in others],
         pictures=pictures,
         differences=study.differences,
         caveats=[*study.caveats, *absent],
     )
 
 
-def _headline(study: Study, results: Results, data: str) -> tuple[Metric, str]:
-    """The accuracy that is quoted, and whose it is compared with."""
-    labels = {"data": data, **study.headline}
-    gains = list(results.filter(metric="attribute_gain", **labels))
-    return results.value("attribute_accuracy", **labels), gains[0].labels["over"]
-
-
-def verdict(study: Study, results: Results, data: str) -> str:
+def verdict(headline: Results, results: Results) -> str:
     """The headline with its baseline; and how many attacks beat theirs, by side."""
-    line, without = _headline(study, results, data)
-    quoted = next(
-        iter(results.filter(metric="attribute_accuracy", data=data, **study.headline))
-    ).labels
+
+    def percent(x: float | None) -> str:
+        return "-" if x is None else f"{100 * x:.0f} %"
+
+    quoted = headline.filter(metric="attribute_accuracy")
+    (labels, _, line), *_ = quoted
+    without = next(iter(headline.filter(metric="attribute_gain"))).labels["over"]
     firsts: dict[frozenset, Record] = {}
     for record in results.filter(metric="attribute_gain"):
         attacked = {k: v for k, v in record.labels.items() if k != "over"}
         firsts.setdefault(frozenset(attacked.items()), record)
     counts = []
     for side in (MEMBERS, OTHERS):
-        own = [
-            r.value.low or 0.0 for r in firsts.values() if r.label("records") == side
-        ]
-        if own:
-            beaten = sum(low > 0 for low in own)
-            counts.append(f"{beaten} of {len(own)} attacks on {side}")
-
-    def percent(x: float | None) -> str:
-        return "-" if x is None else f"{100 * x:.0f}"
-
-    field = quoted.get("field", f"{quoted.get('bits', 'some')} unknown bits")
+        own = [r.value.low for r in firsts.values() if r.label("records") == side]
+        beaten = sum(low is not None and low > 0 for low in own)
+        counts += [f"{beaten} of {len(own)} attacks on {side}"] if own else []
+    what = labels.get("field", f"{labels.get('bits')} unknown bits")
     return (
-        f"{quoted['adversary']} infers {field} of {percent(line.value)} % of the "
-        f"{quoted['records']} of {data} (95 % interval {percent(line.low)} to "
-        f"{percent(line.high)} %), where {without}, which has no target, infers "
-        f"{percent(line.baseline)} %. The gain over what the same adversary achieves "
-        f"without the target lies above 0 with its whole interval for "
-        f"{' and '.join(counts)}."
+        f"{labels['adversary']}: {what} inferred for {percent(line.value)} of the "
+        f"{labels['records']} of {labels['data']} (95 % interval {percent(line.low)} "
+        f"to {percent(line.high)}), where {without}, which has no target, reaches "
+        f"{percent(line.baseline)}. {' and '.join(counts)} are right more often than "
+        "who knows as much but has no target, by an interval above 0."
     )

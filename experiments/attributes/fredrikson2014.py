@@ -1,0 +1,344 @@
+"""MAP inference: a warfarin patient's genotype, from the dose and a dosing model.
+
+Fredrikson, Lantz, Jha, Lin, Page, Ristenpart. Privacy in pharmacogenetics. USENIX
+Security 2014. Accuracy of inferring VKORC1 and CYP2C9, and what differential privacy
+does to it and to the dose.
+
+    python -m experiments fredrikson2014                  # 2 CPU cores, 2 min
+    python -m experiments fredrikson2014 --preset=paper   # ten seeds, 4 min
+
+Expected, five seeds: VKORC1 with the marginals .53 or more and .15 above the mode, with
+the conditional prior .04 above imputation; CYP2C9 within .01 of its mode; the
+functional mechanism at epsilon 1 at most .40 for half as much dose error again.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.harness import flags
+from experiments.harness.observations import Observation, single
+from experiments.harness.views import Bars, Lines, View
+from experiments.studies import attributes
+from experiments.studies.attributes import (
+    IMPUTED,
+    INFORMED,
+    MODE,
+    OTHERS,
+    Attack,
+    Case,
+    Split,
+    Study,
+    Victims,
+)
+from mijax.attacks import map_inference
+from mijax.data import roles, tables
+from mijax.defenses.output_noise import output_noise
+from mijax.defenses.trainers.functional_mechanism import functional_mechanism
+from mijax.defenses.trainers.mid_linear import mid_linear
+from mijax.defenses.trainers.objective_perturbation import objective_perturbation
+from mijax.defenses.trainers.private_histogram import private_histogram, sample
+from mijax.defenses.trainers.public_range import PublicRange
+from mijax.knowledge import Candidates, PartialRecord, normal
+from mijax.models import linear, warfarin
+from mijax.models.linear import Affine
+
+EPSILONS = (1.0, 5.0, 20.0, 100.0, 1000.0)
+DRAWS = 10  # of each mechanism's noise, for each seed
+MID_NOISE = 0.5  # of the square root of mg a week
+MID_WEIGHTS = (0.0, 0.3, 1.0, 3.0)
+# What anybody knows of adults and doses: age in decades, cm, kg, root of mg a week.
+RANGES = {"age": (1.0, 9.0), "height": (120.0, 205.0), "weight": (30.0, 180.0)}
+DOSES = (1.0, 11.0)
+BINS = 4  # of each number, in the histogram
+MECHANISMS = {
+    "functional": "functional mechanism",
+    "objective": "objective perturbation",
+    "histogram": "private histogram",
+}
+NEITHER = "imputation without other gene"  # which knows the dose
+MARGINALS, CONDITIONAL = "MAP, marginals", "MAP, conditional prior"
+BOTH, RELEASED = "MAP, both genes unknown", "MAP, released prediction"
+Train = Callable[[jax.Array, jax.Array], Affine]
+
+
+def root_dose(table: tables.Table) -> np.ndarray:
+    """The square root of mg a week, which the published model predicts."""
+    return np.sqrt(table.outcome).astype(np.float32)
+
+
+def marginals(case: Case, victims: Victims) -> PartialRecord:
+    """The dose, and how far the model errs."""
+    return case.known(victims, error=normal(case.deviation()))
+
+
+def conditional(case: Case, victims: Victims) -> PartialRecord:
+    """The same, with the imputation as prior."""
+    prior = victims.imputed
+    return case.known(victims, prior=prior, error=normal(case.deviation()))
+
+
+def both_unknown(case: Case, victims: Victims) -> PartialRecord:
+    """The same with the marginals, of who does not know the other gene either."""
+    split = case.split
+    other = next(name for name in ("vkorc1", "cyp2c9") if name != split.field)
+    codes = split.encoder.decode(np.asarray(split.members.x))[other]
+    size = len(split.encoder.candidates(other))
+    marginal = np.bincount(codes, minlength=size) / len(codes)
+    known = marginals(case, victims)
+    values = attributes.candidates(split.encoder, other, marginal)
+    both = Candidates.product(known.candidates, values)
+    return dataclasses.replace(known, candidates=both)
+
+
+def extra(split: Split, cases: Mapping[str, Case]) -> list[Observation]:
+    """An imputation without both genes, the published model; of VKORC1, defenses."""
+    genes = [np.r_[split.encoder.columns[name]] for name in ("vkorc1", "cyp2c9")]
+    x = [np.delete(np.asarray(v.x), np.concatenate(genes), 1) for v in split.sides]
+    told = [np.c_[each, v.outcome] for each, v in zip(x, split.sides, strict=True)]
+    size, truth = len(split.prior), split.members.truth
+    both = attributes.impute(told, truth, size, split.seed)
+    found = []
+    for victims, beliefs in zip(split.sides, both, strict=True):
+        guess = beliefs.argmax(1)
+        found += attributes.answers(split, victims, guess, beliefs, NEITHER)
+    found += published_model(split)
+    if split.field == "vkorc1":
+        ridge = cases["ridge"]
+        errors = np.abs(
+            (split.others.outcome - ridge.errors(split.others)) ** 2
+            - split.others.outcome**2
+        )
+        labels = {"data": split.data, "target": "ridge"}
+        residual = ridge.errors(split.others)
+        explained = 1 - residual.var() / np.asarray(split.others.outcome).var()
+        found += [
+            Observation(labels, "target_test_error", errors, split.others.row),
+            single("explained_variance", explained, labels),
+            *private(split, errors.mean()),
+            *mid(split),
+        ]
+    return found
+
+
+def published_model(split: Split) -> list[Observation]:
+    """The attack on the consortium's own model, whose errors are told with it."""
+    table = split.table
+    plain = tables.Encoder.fit(table.select(split.members.row), standardize=False)
+    names = {
+        f.name: table.categories(f.name) for f in table.features if f.kind != "numeric"
+    }
+    target = warfarin.target(plain.columns, names)
+    sides = [
+        v._replace(x=jnp.asarray(plain.encode(table.select(v.row))))
+        for v in split.sides
+    ]
+    own = dataclasses.replace(split, encoder=plain, members=sides[0], others=sides[1])
+    case = attributes.case(own, "published model", (target, None))
+    return attributes.attack(case, {MARGINALS: QUICK.attacks[MARGINALS]})
+
+
+# Defenses -----------------------------------------------------------------------------
+
+
+def private(split: Split, free: float) -> list[Observation]:
+    """Accuracy and dose error of every mechanism and epsilon, means over draws."""
+    encoder, width = split.encoder, split.encoder.width
+    low, high = np.zeros(width), np.ones(width)
+    for name, ends in RANGES.items():
+        place = encoder.columns[name]
+        low[place], high[place] = encoder.scaled(name, np.array(ends))
+    public = PublicRange(jnp.asarray(low), jnp.asarray(high), *DOSES)
+    x, y, victims = split.members.x, split.members.outcome, split.others
+    truth, dose = jnp.asarray(victims.truth), victims.outcome**2
+    trainers: dict[str, Train] = {
+        "functional": lambda k, e: functional_mechanism(k, x, y, e, public),
+        "objective": lambda k, e: objective_perturbation(k, x, y, e, public),
+        "histogram": refitted(split, public),
+    }
+    found = []
+    for mechanism, train in trainers.items():
+
+        def one(key: jax.Array, epsilon: jax.Array, train: Train = train) -> jax.Array:
+            model = train(key, epsilon)
+            error = linear.predict(model, x)[:, 0] - y
+            known = split.known(
+                linear.target(model),
+                victims,
+                error=normal(jnp.sqrt(jnp.mean(error**2))),
+            )
+            guess = map_inference.attack(key, known).guess
+            wrong = jnp.abs(linear.predict(model, victims.x)[:, 0] ** 2 - dose)
+            return jnp.stack([jnp.mean(guess == truth), jnp.mean(wrong)])
+
+        keys = jax.random.split(attributes.key(split.seed, mechanism), DRAWS)
+        each = jax.jit(
+            lambda keys, epsilons, one=one: jax.lax.map(
+                lambda e: jax.lax.map(lambda k: one(k, e), keys), epsilons
+            )
+        )(keys, jnp.asarray(EPSILONS))  # [epsilons, draws, 2]
+        for epsilon, (accuracy, error) in zip(EPSILONS, each.mean(1), strict=True):
+            found += costs(
+                split,
+                {"target": MECHANISMS[mechanism], "epsilon": f"{epsilon:g}"},
+                MARGINALS,
+                accuracy,
+                error,
+                free,
+            )
+    return found
+
+
+def costs(
+    split: Split,
+    labels: Mapping[str, str],
+    adversary: str,
+    accuracy: Any,
+    error: Any,
+    free: Any,
+) -> list[Observation]:
+    """What is inferred of non-members of a defended model, and what the dose costs."""
+    of_model = {"data": split.data, **labels}
+    attacked = split.labels | labels | {"adversary": adversary, "records": OTHERS}
+    return [
+        single("attribute_accuracy", accuracy, attacked, (INFORMED,)),
+        single("target_test_error", error, of_model),
+        single("error_ratio", error / free, of_model),
+    ]
+
+
+def refitted(split: Split, public: PublicRange) -> Train:
+    """Trains on people drawn from a private histogram of binned fields."""
+    low, high = np.asarray(public.low), np.asarray(public.high)
+    fields = split.encoder.binned(np.asarray(split.members.x), low, high, BINS)
+    doses = np.linspace(*DOSES, 2 * BINS + 1)
+    codes = [code for code, _ in fields]
+    codes.append(np.digitize(split.members.outcome, doses[1:-1]))
+    people = jnp.asarray(np.stack(codes, 1), jnp.int32)
+    sizes = (*(len(encoding) for _, encoding in fields), 2 * BINS)
+    middles = jnp.asarray((doses[1:] + doses[:-1]) / 2, jnp.float32)
+
+    def train(key: jax.Array, epsilon: jax.Array) -> Affine:
+        noise_key, draw_key = jax.random.split(key)
+        counts = private_histogram(noise_key, people, sizes, epsilon)
+        drawn = sample(draw_key, counts, len(people))
+        rows = [jnp.asarray(e)[drawn[:, i]] for i, (_, e) in enumerate(fields)]
+        return linear.ridge(jnp.concatenate(rows, 1), middles[drawn[:, -1]], 1e-4)
+
+    return train
+
+
+def mid(split: Split) -> list[Observation]:
+    """MID: the attack on what is released of the victim, all other fields known."""
+    x, y, victims = split.members.x, split.members.outcome, split.others
+    fit = jax.jit(functools.partial(mid_linear, steps=30))
+    release = output_noise(attributes.key(split.seed, "mid"), MID_NOISE).output
+    assert release is not None
+    found, free = [], 1.0
+    for weight in (None, *MID_WEIGHTS):
+        fitted = fit(x, y, weight or 0.0, MID_NOISE)
+        target = linear.target(fitted.model)
+        clean = target.predict(victims.x).logits
+        out = (clean if weight is None else release(clean))[:, 0]
+        error = normal(1e-3 if weight is None else MID_NOISE)
+        known = split.known(target, victims, outcome=out, error=error)
+        guess = jax.jit(map_inference.attack)(jax.random.key(0), known).guess
+        right = np.mean(guess == victims.truth)
+        wrong = np.mean(np.abs(np.maximum(out, 0) ** 2 - victims.outcome**2))
+        free = wrong if weight is None else free
+        name = "no MID" if weight is None else f"MID, weight {weight:g}"
+        found += costs(split, {"target": name}, RELEASED, right, wrong, free)
+        if weight is not None:
+            labels = {"data": split.data, "target": name}
+            found.append(single("information", fitted.information, labels))
+    return found
+
+
+def privacy(metric: str, ylabel: str, **of_model: str) -> Lines:
+    """Draws a metric of the private models by epsilon."""
+    series = {name: {**of_model, "target": name} for name in MECHANISMS.values()}
+    flat = {
+        adversary: {"adversary": adversary, "field": "vkorc1", "records": OTHERS}
+        for adversary in (MODE, INFORMED)
+    }
+    return Lines(
+        f"privacy_{metric}",
+        f"private models, each a mean of {DRAWS} draws of noise.",
+        metric,
+        "epsilon",
+        {f"{epsilon:g}": epsilon for epsilon in EPSILONS},
+        series | (flat if of_model else {}),
+        "epsilon",
+        ylabel,
+        {**of_model, "target": "ridge"},
+        "no privacy",
+        log_x=True,
+    )
+
+
+VKORC1 = {"field": "vkorc1", "records": OTHERS}
+QUICK = Study(
+    title="A warfarin patient's genotype, from the dose",
+    data={"iwpc": roles.people("iwpc")},
+    outcome=root_dose,
+    targets={"ridge": attributes.ridge()},
+    attacks={
+        MARGINALS: Attack(map_inference, marginals, without=(INFORMED, IMPUTED)),
+        CONDITIONAL: Attack(map_inference, conditional, without=(INFORMED, IMPUTED)),
+        BOTH: Attack(map_inference, both_unknown, without=(NEITHER,)),
+    },
+    extra=extra,
+    attacked="The square root of the weekly dose, by linear regression of 75 % of the "
+    "rows, and the consortium's published model.",
+    knowledge="A black box that predicts doses, its root mean squared error, the "
+    "patient's true stable dose, all other fields, and marginals of the members (or, "
+    "conditional, an imputation from the known fields).",
+    baseline="imputation with outcome: of the field, from all that the adversary "
+    "knows, the dose included, without the model; where both genes are unknown, "
+    "without the other gene.",
+    table=View(
+        ("adversary", "target"),
+        ("field", "metric"),
+        {
+            "records": OTHERS,
+            "target": ("", "ridge", "published model"),
+            "metric": ("attribute_accuracy", "attribute_auc"),
+        },
+        "Genotypes of non-members, by adversary",
+    ),
+    pictures=(
+        Bars(
+            "vkorc1",
+            "VKORC1 of non-members.",
+            "attribute_accuracy",
+            VKORC1 | {"target": ("", "ridge", "published model")},
+            VKORC1 | {"adversary": INFORMED},
+        ),
+        privacy("attribute_accuracy", "accuracy", **VKORC1, adversary=MARGINALS),
+        privacy("target_test_error", "dose error, mg a week"),
+    ),
+    headline=VKORC1 | {"adversary": CONDITIONAL, "target": "ridge"},
+    differences=(
+        "the paper's private histogram keeps a few fields; ours bins all of them, "
+        f"numbers into {BINS} bins",
+        "the paper simulates clinical trials; here the dose error stands for them",
+        "ranges of fields and doses for the private regressions are fixed beforehand "
+        f"({RANGES}, root of dose {DOSES}), not read off the patients",
+    ),
+    caveats=(
+        "The paper's 22 % over marginals and 5 % from an ideal model are quoted "
+        "from secondary sources and not checked against its figures.",
+        "MAP inference says the same of members and of non-members: it finds what is "
+        "of the population, and no leak of training data.",
+    ),
+)
+PAPER = dataclasses.replace(QUICK, seeds=10)
+main = attributes.main("fredrikson2014", quick=QUICK, paper=PAPER)
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -19,23 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.attributes import private_doses
-from experiments.attributes.private_doses import (
-    BINS,
-    DOSES,
-    DRAWS,
-    EPSILONS,
-    MARGINALS,
-    MECHANISMS,
-    RANGES,
-)
+from experiments.attributes.private_doses import BINS, DOSES, MARGINALS, RANGES, VKORC1
 from experiments.harness import flags
 from experiments.harness.observations import Observation, single
-from experiments.harness.views import Bars, Lines, View
+from experiments.harness.views import Bars, View
 from experiments.studies import attributes
 from experiments.studies.attributes import (
     IMPUTED,
     INFORMED,
-    MODE,
     OTHERS,
     Attack,
     Case,
@@ -128,29 +119,6 @@ def published_model(split: Split) -> list[Observation]:
     return attributes.attack(case, {MARGINALS: QUICK.attacks[MARGINALS]})
 
 
-def privacy(metric: str, ylabel: str, **of_model: str) -> Lines:
-    """Draws a metric of the private models by epsilon."""
-    series = {name: {**of_model, "target": name} for name in MECHANISMS.values()}
-    flat = {
-        adversary: {"adversary": adversary, "field": "vkorc1", "records": OTHERS}
-        for adversary in (MODE, INFORMED)
-    }
-    return Lines(
-        f"privacy_{metric}",
-        f"private models, each a mean of {DRAWS} draws of noise.",
-        metric,
-        "epsilon",
-        {f"{epsilon:g}": epsilon for epsilon in EPSILONS},
-        series | (flat if of_model else {}),
-        "epsilon",
-        ylabel,
-        {**of_model, "target": "ridge"},
-        "no privacy",
-        log_x=True,
-    )
-
-
-VKORC1 = {"field": "vkorc1", "records": OTHERS}
 QUICK = Study(
     title="A warfarin patient's genotype, from the dose",
     data={"iwpc": roles.people("iwpc")},
@@ -188,8 +156,8 @@ QUICK = Study(
             VKORC1 | {"target": ("", "ridge", "published model")},
             VKORC1 | {"adversary": INFORMED},
         ),
-        privacy("attribute_accuracy", "accuracy", **VKORC1, adversary=MARGINALS),
-        privacy("target_test_error", "dose error, mg a week"),
+        private_doses.drawn("attribute_accuracy", "accuracy"),
+        private_doses.drawn("target_test_error", "dose error, mg a week"),
     ),
     headline=VKORC1 | {"adversary": CONDITIONAL, "target": "ridge"},
     differences=(

@@ -97,13 +97,8 @@ def measure(
             labels = {"poison": poison, "share": share}
             add(inferred, PREDICTION, MODE, IMPUTED, **labels)
             ratio = error(learnt[0], victims) / error(clean, victims)
-            found.append(
-                single(
-                    "error_ratio",
-                    ratio,
-                    split.labels | labels | {"adversary": PREDICTION},
-                )
-            )
+            about = {**split.labels, **labels, "adversary": PREDICTION}
+            found.append(single("error_ratio", ratio, about))
             if poison == "corner":
                 known = mean_record(split, learnt[0], victims.outcome)
                 scale = normal(error(learnt[0], split.members))

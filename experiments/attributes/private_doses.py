@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness.observations import Observation, single
+from experiments.harness.views import Lines
 from experiments.studies import attributes
-from experiments.studies.attributes import INFORMED, OTHERS, Split
+from experiments.studies.attributes import INFORMED, MODE, OTHERS, Split
 from mijax.attacks import map_inference
 from mijax.defenses.output_noise import output_noise
 from mijax.defenses.trainers.functional_mechanism import functional_mechanism
@@ -40,6 +41,7 @@ MECHANISMS = {
     "objective": "objective perturbation",
     "histogram": "private histogram",
 }
+VKORC1 = {"field": "vkorc1", "records": OTHERS}
 Train = Callable[[jax.Array, jax.Array], Affine]
 
 
@@ -154,3 +156,24 @@ def mid(split: Split) -> list[Observation]:
             labels = {"data": split.data, "target": name}
             found.append(single("information", fitted.information, labels))
     return found
+
+
+def drawn(metric: str, ylabel: str) -> Lines:
+    """Draws a metric of the private models by epsilon."""
+    about, flat = {}, {}
+    if metric == "attribute_accuracy":
+        about = VKORC1 | {"adversary": MARGINALS}
+        flat = {name: VKORC1 | {"adversary": name} for name in (MODE, INFORMED)}
+    return Lines(
+        f"privacy_{metric}",
+        f"private models, each a mean of {DRAWS} draws of noise.",
+        metric,
+        "epsilon",
+        {f"{epsilon:g}": epsilon for epsilon in EPSILONS},
+        {name: about | {"target": name} for name in MECHANISMS.values()} | flat,
+        "epsilon",
+        ylabel,
+        about | {"target": "ridge"},
+        "no privacy",
+        log_x=True,
+    )

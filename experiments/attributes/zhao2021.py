@@ -77,7 +77,7 @@ def measure(
         jnp.asarray(members.labels),
         len(table.categories(table.target)),
     )
-    found = [o for o in membership(target, data, sides, seed)]
+    found = membership(target, data, sides, seed)
     for side, other in ((MEMBERS, OTHERS), (OTHERS, MEMBERS)):
         labels = {"data": data, "records": side}
         known = sides[side], sides[other]
@@ -141,12 +141,10 @@ def infer(
         attack = attributes.compiled(chosen.method)
         inferred = attack(drawn, partial, chosen.config)
         truth = np.asarray(x)[:, columns]
-        for who, guess in {
-            adversary: values[np.asarray(inferred.guess)],
-            IMPUTED: imputed(side, other, columns)[:VICTIMS],
-            MAJORITY: means(side, other)[classes][:, columns] > 0.5,
-        }.items():
-            same = guess == truth
+        guesses = without_target(side, other, columns)
+        guesses[adversary] = values[np.asarray(inferred.guess)]
+        for who, guess in guesses.items():
+            same = guess[:VICTIMS] == truth
             right[who].append(same.all(1) if exact else 1.0 - same.mean(1))
     row = np.tile(side.row[:VICTIMS], len(names))
     metric = "attribute_accuracy" if exact else "attribute_distance"
@@ -162,42 +160,30 @@ def infer(
     ]
 
 
-def means(side: Side, other: Side) -> np.ndarray:
-    """Each class's share of each bit, from the people of the other side, `[K, D]`."""
-    x, labels = np.asarray(other.x), other.labels
-    classes = 1 + max(labels.max(), side.labels.max())
-    own = [x[labels == k] for k in range(classes)]
-    return np.stack([(rows if len(rows) else x).mean(0) for rows in own])
+def without_target(
+    side: Side, other: Side, columns: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Bits of one side's people, by people of the other side, `[N, bits]`.
 
-
-def imputed(side: Side, other: Side, columns: np.ndarray) -> np.ndarray:
-    """Bits from the class and all other bits, by people of the other side.
-
-    Where the other bits add but noise to the class, it is imputed from the class alone.
+    The imputation knows the class and all other bits, or the class alone where the
+    others add but noise; the majority is that of the class.
     """
-    classes = 1 + max(side.labels.max(), other.labels.max())
+    classes = np.eye(1 + max(side.labels.max(), other.labels.max()))
+    truth, rest = np.asarray(other.x)[:, columns], np.asarray(other.x).mean(0)[columns]
 
     def known(side: Side) -> list[np.ndarray]:
-        of_class = np.eye(classes)[side.labels]
+        of_class = classes[side.labels]
         return [of_class, np.c_[of_class, np.delete(np.asarray(side.x), columns, 1)]]
 
-    truth = np.asarray(other.x)[:, columns]
     models = [RidgeCV(PENALTIES).fit(x, truth) for x in known(other)]
     scores: list[Any] = [model.best_score_ for model in models]  # leaving one out
     best = int(np.argmax(scores))
-    said = models[best].predict(known(side)[best])
-    return said.reshape(len(said), -1) > 0.5
+    said = models[best].predict(known(side)[best]).reshape(len(side.x), -1)
+    members = [truth[other.labels == k] for k in range(len(classes))]
+    shares = np.stack([x.mean(0) if len(x) else rest for x in members])
+    return {IMPUTED: said > 0.5, MAJORITY: shares[side.labels] > 0.5}
 
 
-SERIES = {
-    f"{adversary}, {side}": {"adversary": adversary, "records": side}
-    for adversary, side in (
-        (EXACT, MEMBERS),
-        (EXACT, OTHERS),
-        (IMPUTED, MEMBERS),
-        (MAJORITY, MEMBERS),
-    )
-}
 QUICK = Study(
     title="Attributes of members, from membership scores",
     data={
@@ -247,7 +233,12 @@ QUICK = Study(
             "attribute_accuracy",
             "bits",
             {str(bits): bits for bits in BITS},
-            SERIES | {"chance": [0.5**bits for bits in BITS]},
+            {
+                f"{who}, {side}": {"adversary": who, "records": side}
+                for who in (EXACT, IMPUTED)
+                for side in (MEMBERS, OTHERS)
+            }
+            | {"chance": [0.5**bits for bits in BITS]},
             "unknown bits",
             "all of them inferred",
         ),

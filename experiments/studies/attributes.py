@@ -599,7 +599,7 @@ def verdict(headline: Results, results: Results) -> str:
     """The headline with its baseline; and how many attacks beat theirs, by side."""
 
     def percent(x: float | None) -> str:
-        return "-" if x is None else f"{100 * x:.0f} %"
+        return "-" if x is None else f"{100 * x:.0f}"
 
     quoted = headline.filter(metric="attribute_accuracy")
     (labels, _, line), *_ = quoted
@@ -615,9 +615,10 @@ def verdict(headline: Results, results: Results) -> str:
         counts += [f"{beaten} of {len(own)} attacks on {side}"] if own else []
     what = labels.get("field", f"{labels.get('bits')} unknown bits")
     return (
-        f"{labels['adversary']}: {what} inferred for {percent(line.value)} of the "
+        f"{labels['adversary']} infers {what} for {percent(line.value)} % of the "
         f"{labels['records']} of {labels['data']} (95 % interval {percent(line.low)} "
-        f"to {percent(line.high)}), where {without}, which has no target, reaches "
-        f"{percent(line.baseline)}. {' and '.join(counts)} are right more often than "
-        "who knows as much but has no target, by an interval above 0."
+        f"to {percent(line.high)} %), where {without}, which has no target, reaches "
+        f"{percent(line.baseline)} %. By an interval above 0, "
+        f"{' and '.join(counts)} are right more often than who knows as much but has "
+        "no target."
     )

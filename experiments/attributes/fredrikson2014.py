@@ -24,16 +24,7 @@ from experiments.harness import flags
 from experiments.harness.observations import Observation, single
 from experiments.harness.views import Bars, View
 from experiments.studies import attributes
-from experiments.studies.attributes import (
-    IMPUTED,
-    INFORMED,
-    OTHERS,
-    Attack,
-    Case,
-    Split,
-    Study,
-    Victims,
-)
+from experiments.studies.attributes import INFORMED, Attack, Case, Split, Study, Victims
 from mijax.attacks import map_inference
 from mijax.data import roles, tables
 from mijax.knowledge import Candidates, PartialRecord, normal
@@ -125,8 +116,12 @@ QUICK = Study(
     outcome=root_dose,
     targets={"ridge": attributes.ridge()},
     attacks={
-        MARGINALS: Attack(map_inference, marginals, without=(INFORMED, IMPUTED)),
-        CONDITIONAL: Attack(map_inference, conditional, without=(INFORMED, IMPUTED)),
+        MARGINALS: Attack(
+            map_inference, marginals, without=(INFORMED, attributes.IMPUTED)
+        ),
+        CONDITIONAL: Attack(
+            map_inference, conditional, without=(INFORMED, attributes.IMPUTED)
+        ),
         BOTH: Attack(map_inference, both_unknown, without=(NEITHER,)),
     },
     extra=extra,
@@ -142,7 +137,7 @@ QUICK = Study(
         ("adversary", "target"),
         ("field", "metric"),
         {
-            "records": OTHERS,
+            "records": attributes.OTHERS,
             "target": ("", "ridge", "published model"),
             "metric": ("attribute_accuracy", "attribute_auc"),
         },

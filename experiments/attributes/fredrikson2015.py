@@ -14,7 +14,6 @@ away. Priority at the bottom halves the gap of depth 12 for 2 points of accuracy
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,23 +24,12 @@ from experiments.harness.observations import Observation, single
 from experiments.harness.results import Metric, Record
 from experiments.harness.views import Lines, View
 from experiments.studies import attributes
-from experiments.studies.attributes import (
-    IMPUTED,
-    INFORMED,
-    MEMBERS,
-    MODE,
-    OTHERS,
-    Attack,
-    Case,
-    Split,
-    Study,
-    Victims,
-)
+from experiments.studies.attributes import INFORMED, MEMBERS, MODE, Attack, Study
 from mijax.attacks import tree_inversion
 from mijax.data import roles
 from mijax.defenses.trainers.feature_priority import feature_priority
 from mijax.defenses.trainers.mid_tree import information, mid_tree
-from mijax.knowledge import PartialRecord, confusion
+from mijax.knowledge import confusion
 from mijax.models import trees
 
 FULL = "full depth"
@@ -62,20 +50,22 @@ PUBLISHED = {
 }
 
 
-def known(without: str, **more: Callable[[Case], Any]) -> Attack:
-    """The attack of who knows what these functions return of a case."""
-
-    def of(case: Case, victims: Victims) -> PartialRecord:
-        told = {name: get(case) for name, get in more.items()}
-        return case.known(victims, **told)
-
-    return Attack(tree_inversion, of, without=(without, MODE))
-
-
 ATTACKS = {
-    BLACK: known(INFORMED, error=lambda case: confusion(case.confusion())),
-    WHITE: known(INFORMED, paths=lambda case: case.paths),
-    BLIND: known(IMPUTED, paths=lambda case: case.paths, outcome=lambda case: None),
+    BLACK: Attack(
+        tree_inversion,
+        lambda case, who: case.known(who, error=confusion(case.confusion())),
+        without=(INFORMED, MODE),
+    ),
+    WHITE: Attack(
+        tree_inversion,
+        lambda case, who: case.known(who, paths=case.paths),
+        without=(INFORMED, MODE),
+    ),
+    BLIND: Attack(
+        tree_inversion,
+        lambda case, who: case.known(who, paths=case.paths, outcome=None),
+        without=(attributes.IMPUTED, MODE),
+    ),
 }
 
 
@@ -94,7 +84,7 @@ def published() -> tuple[Record, ...]:
     )
 
 
-def ideal_and_defended(split: Split, cases: Any) -> list[Observation]:
+def ideal_and_defended(split: attributes.Split, cases: Any) -> list[Observation]:
     """The best guess of who knows everyone; on `fair`, trees that hide the field.
 
     The ideal guess is a full tree's, fitted to the victims themselves: no adversary of
@@ -160,7 +150,7 @@ QUICK = Study(
             {
                 f"{adversary}, {side}": {"adversary": adversary, "records": side}
                 for adversary in (BLACK, WHITE)
-                for side in (MEMBERS, OTHERS)
+                for side in (MEMBERS, attributes.OTHERS)
             }
             | {f"{INFORMED}, members": {"adversary": INFORMED, "records": MEMBERS}},
             "depth of the tree (last: full depth, drawn at 16)",

@@ -22,15 +22,7 @@ from experiments.harness import flags
 from experiments.harness.observations import Observation, single
 from experiments.harness.views import Lines, View
 from experiments.studies import attributes
-from experiments.studies.attributes import (
-    IMPUTED,
-    INFORMED,
-    MODE,
-    OTHERS,
-    Attack,
-    Split,
-    Study,
-)
+from experiments.studies.attributes import IMPUTED, MODE, OTHERS, Split, Study
 from mijax.attacks import map_inference, poisoned_regression
 from mijax.core import Inference, Target
 from mijax.data import roles, tables
@@ -77,7 +69,7 @@ def measure(
     known = split.known(clean, victims, outcome=seen, error=normal(1e-4))
     add(infer(known), BOTH_PREDICTION, IMPUTED)
     known = split.known(clean, victims, error=normal(error(clean, split.members)))
-    add(infer(known), BOTH_OUTCOME, INFORMED, IMPUTED)
+    add(infer(known), BOTH_OUTCOME, attributes.INFORMED, IMPUTED)
     add(infer(mean_record(split, clean, seen)), PREDICTION, MODE, IMPUTED, share="0 %")
     for share, part in SHARES.items():
         for poison, chosen in study.attacks.items():
@@ -130,8 +122,10 @@ QUICK = Study(
     title="A field read off what a poisoned model predicts",
     data={"iwpc": roles.people("iwpc"), "movielens": roles.people("movielens")},
     attacks={
-        "corner": Attack(poisoned_regression, config=poisoned_regression.Config()),
-        "gradient": Attack(
+        "corner": attributes.Attack(
+            poisoned_regression, config=poisoned_regression.Config()
+        ),
+        "gradient": attributes.Attack(
             poisoned_regression,
             config=poisoned_regression.Config(poison=poisoned_regression.gradient),
         ),

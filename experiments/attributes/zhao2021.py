@@ -28,15 +28,7 @@ from experiments.harness import flags
 from experiments.harness.observations import Observation, single
 from experiments.harness.views import Lines, View
 from experiments.studies import attributes
-from experiments.studies.attributes import (
-    IMPUTED,
-    MEMBERS,
-    OTHERS,
-    Attack,
-    Network,
-    Study,
-    key,
-)
+from experiments.studies.attributes import IMPUTED, MEMBERS, OTHERS, Study, key
 from mijax.attacks import approximate_inference
 from mijax.core import Target
 from mijax.data import roles, tables
@@ -70,7 +62,7 @@ def measure(
         for side, row in zip((MEMBERS, OTHERS), rows, strict=True)
     }
     network, members = study.targets[data], sides[MEMBERS]
-    assert isinstance(network, Network)
+    assert isinstance(network, attributes.Network)
     target = network.fit(
         key(seed, "target"),
         members.x,
@@ -192,10 +184,15 @@ QUICK = Study(
             tables.load("location", data_dir=data_dir), 1500
         ),
     },
-    targets={"purchases": Network(128, 1500), "location": Network(128, 2500)},
+    targets={
+        "purchases": attributes.Network(128, 1500),
+        "location": attributes.Network(128, 2500),
+    },
     attacks={
-        EXACT: Attack(approximate_inference, config=approximate_inference.Config()),
-        NEARLY: Attack(
+        EXACT: attributes.Attack(
+            approximate_inference, config=approximate_inference.Config()
+        ),
+        NEARLY: attributes.Attack(
             approximate_inference, config=approximate_inference.Config(radius=2.0)
         ),
     },

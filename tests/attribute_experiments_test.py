@@ -6,13 +6,13 @@ import os
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.attributes import hidano2017, zhao2021
 from experiments.harness import observations
 from experiments.harness.observations import Observation
 from experiments.harness.run import Run
@@ -30,6 +30,9 @@ from mijax.data import roles, tables
 from mijax.data.tables import purchases
 from mijax.knowledge import normal
 from mijax.models import trees
+
+with mock.patch.object(attributes, "main"):  # Two papers would define flags twice.
+    from experiments.attributes import hidano2017, zhao2021
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -90,7 +90,7 @@ def impute(
             f"imputation needs at least two values and {FOLDS} members."
         )
     with threads(len(values)):
-        return _chosen(x, values, x_others, size, seed)
+        return _chosen(x, values, x_others, size, seed, imputers)
 
 
 def _chosen(
@@ -99,6 +99,7 @@ def _chosen(
     x_others: NDArray[Any],
     size: int,
     seed: int,
+    imputers: Sequence[str],
 ) -> Imputation:
     present, place = np.unique(values, return_inverse=True)
     few = np.arange(len(values))

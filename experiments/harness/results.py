@@ -52,6 +52,10 @@ METRICS = {
     "attribute_distance": "share of the sensitive bits that are inferred wrongly",
     "membership_auc": "area under the ROC curve of members against others",
     "advantage": "correct for members less correct for others",
+    "deviation_ratio": "deviation of errors on new records, over that on members",
+    "explained_variance": "share of the outcome's variance that the model explains",
+    "error_ratio": "error of the attacked model, in units of the one without defense",
+    "information": "nats that the model is bound to tell of a record, by its trainer",
     "leakage": "0: what needs no target; 1: everything",
 }
 """The names that results may bear, each with its definition."""

@@ -103,7 +103,7 @@ def test_leaves_a_record_of_every_comparison(finished):
     for victim in ("softmax", "mlp", "dae"):
         assert found.value("target_test_accuracy", target=victim).n == 120
         for row in (victim, f"{victim}_finished"):
-            lines = found.filter(images=row)
+            lines = found.filter(images=row, target=victim)
             assert len(lines) == 9
             for line in (record.value for record in lines):
                 assert line.n == 40 and line.baseline is not None

@@ -121,6 +121,10 @@ def judged(
       targets: who is attacked, by the row that is recovered from it.
     """
     first = next(iter(evaluators))
+    labels = {}
+    for row in rows:
+        name = row.removesuffix(FINISHED)
+        labels[row] = {"images": row} | ({"target": name} if name in targets else {})
     measures: list[tuple[str, str | None, Measure]] = [
         ("success_rate", "class_mean", lambda x: identified(x, means)),
         *(("top1", name, guessed(target)) for name, target in evaluators.items()),
@@ -146,15 +150,16 @@ def judged(
                 baseline=None if alone else baseline,
                 perfect=None if alone else float(name != "mse"),
             )
-            labels = {"images": row} | ({"judge": judge} if judge else {})
-            records.append(Record(labels, name, value))
+            about = labels[row] | ({"judge": judge} if judge else {})
+            records.append(Record(about, name, value))
     for row, x in rows.items():
-        if (name := row.removesuffix(FINISHED)) in targets:
-            own = guessed(targets[name])
-            noise = own(rows["random_image"])
-            value = metric(own(x), failure=0.0, baseline=noise, perfect=1.0)
-            labels = {"images": row, "judge": "victim"}
-            records.append(Record(labels, "success_rate", value))
+        if "target" in labels[row]:
+            victim = guessed(targets[labels[row]["target"]])
+            noise = victim(rows["random_image"])
+            value = metric(victim(x), failure=0.0, baseline=noise, perfect=1.0)
+            records.append(
+                Record(labels[row] | {"judge": "victim"}, "success_rate", value)
+            )
     return records
 
 

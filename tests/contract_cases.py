@@ -7,15 +7,24 @@ import attribute_cases
 import inversion_cases
 import leakage_cases
 import pipeline_cases
+import split_cases
 
-from mijax.knowledge import Labels, PartialRecord, Scores, TrainingPipeline
+from mijax.knowledge import (
+    Labels,
+    PartialRecord,
+    PartialText,
+    Scores,
+    SplitQueries,
+    TrainingPipeline,
+)
 
 CASES = [
     *inversion_cases.CASES,
     *leakage_cases.CASES,
     *attribute_cases.CASES,
     *pipeline_cases.CASES,
+    *split_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord}
+COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries}
 WEIGHTS_READ = {TrainingPipeline}  # The model need not be run.

@@ -30,10 +30,13 @@ from mijax.attacks.leakage import (
 from mijax.attacks.pipeline import (
     capacity_abuse,
     correlated_values,
+    exposure,
     least_significant_bits,
     poisoned_regression,
     sign_encoding,
 )
+from mijax.attacks.split import inverse_network as split_inverse_network
+from mijax.attacks.split import query_free, regularized_mle
 
 ALL = (
     # Inversion of a trained model.
@@ -58,9 +61,15 @@ ALL = (
     approximate_inference,
     csmia,
     lomia,
+    # Inversion of what crosses a split network.
+    regularized_mle,
+    split_inverse_network,
+    query_free,
     # Memorization by malicious training code.
     least_significant_bits,
     correlated_values,
     sign_encoding,
     capacity_abuse,
+    # Unintended memorization.
+    exposure,
 )

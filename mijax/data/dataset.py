@@ -59,6 +59,16 @@ class Dataset:
         """Counts the images of each identity, `[K]`."""
         return np.bincount(self.labels, minlength=len(self.names))
 
+    def first_of_each(self, number: int) -> "Dataset":
+        """The first `number` images of each identity, in the order of identities."""
+        classes = range(len(self.names))
+        rows = np.concatenate(
+            [np.flatnonzero(self.labels == k)[:number] for k in classes]
+        )
+        return dataclasses.replace(
+            self, images=self.images[rows], labels=self.labels[rows]
+        )
+
     def means(self) -> np.ndarray:
         """The mean image of each identity, `[K, H, W, C]`."""
         classes = range(len(self.names))

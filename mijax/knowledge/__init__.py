@@ -13,8 +13,17 @@ from mijax.knowledge.partial_record import (
     normal,
     reliability,
 )
+from mijax.knowledge.partial_text import PartialText
 from mijax.knowledge.poisoned_training import PoisonedTraining
+from mijax.knowledge.secure_aggregation import securely_summed
 from mijax.knowledge.shared_update import SharedUpdate
+from mijax.knowledge.split_features import (
+    Half,
+    SplitFeatures,
+    SplitQueries,
+    SplitQueryFree,
+    SplitWhiteBox,
+)
 from mijax.knowledge.training_pipeline import TrainingPipeline
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
@@ -24,16 +33,23 @@ __all__ = [
     "BlackBox",
     "Candidates",
     "Codec",
+    "Half",
     "Labels",
     "Oracle",
     "PartialRecord",
+    "PartialText",
     "PoisonedTraining",
     "Scores",
     "SharedUpdate",
+    "SplitFeatures",
+    "SplitQueries",
+    "SplitQueryFree",
+    "SplitWhiteBox",
     "TrainingPipeline",
     "WhiteBox",
     "confusion",
     "normal",
     "reliability",
+    "securely_summed",
     "validate",
 ]

@@ -14,9 +14,11 @@ from experiments import judging
 from experiments.harness import figures, report
 from experiments.harness.results import Pivot, Record, Results, metric
 from experiments.harness.run import Run
+from experiments.studies import inversion
 from mijax import data
 from mijax.core import Target
 from mijax.data import Dataset, TrainTest
+from mijax.evaluation.judges import Provenance
 from mijax.metrics import identity, images
 
 FINISHED = "_finished"
@@ -104,6 +106,16 @@ def by_means(x: np.ndarray, means: np.ndarray, labels: Mapping[str, str]) -> Rec
     return Record(labels, "success_rate", value)
 
 
+def judges(
+    run: Run, expert: Target, faces: TrainTest
+) -> tuple[list[judging.Judge], list[str]]:
+    """The evaluator, public face networks and pixels; why some are not at hand."""
+    known = Provenance("convolutional network", frozenset({faces.train.name}))
+    own = judging.evaluator("evaluator", known, expert, faces.train, None)
+    found, absent = inversion.by_faces(run, own, faces, None)
+    return [*found, judging.pixels(faces.train, None)], absent
+
+
 def judged(
     rows: Mapping[str, np.ndarray],
     means: np.ndarray,
@@ -179,7 +191,10 @@ def of_judges(
     hits: Mapping[str, np.ndarray], judges: Sequence[judging.Judge], test: Dataset
 ) -> list[Record]:
     """Accuracy on real images: of evaluators, whose hits are given, and of judges."""
-    nearest = {f"{j.name}, 1-NN": j.nearest(test.images, test.labels) for j in judges}
+    nearest = {
+        f"{j.name}, 1-NN": j.nearest(j.features(test.images), test.labels)
+        for j in judges
+    }
     return [
         Record({"judge": name}, "evaluator_test_accuracy", metric(line))
         for name, line in {**hits, **nearest}.items()
@@ -187,7 +202,7 @@ def of_judges(
 
 
 def _nearest(judge: judging.Judge) -> Measure:
-    return lambda x: judge.nearest(x, np.arange(len(x)))
+    return lambda x: judge.nearest(judge.features(x), np.arange(len(x)))
 
 
 # The page -------------------------------------------------------------------------
@@ -198,13 +213,24 @@ CAPTION = (
 )
 
 
-def table(results: Results, unrelated: str) -> Pivot:
+def lowest(results: Results, rows: Sequence[str]) -> str:
+    """The judge, none of those who were trained on these people, who names fewest."""
+    found = results.filter(metric="identity_1nn", images=rows)
+    names = {record.labels["judge"] for record in found} - {"evaluator"}
+    return min(
+        sorted(names),
+        key=lambda name: sum(r.value.value for r in found.filter(judge=name)),
+    )
+
+
+def table(results: Results) -> Pivot:
     """A row of images a line, a judge a column: are all as easily pleased?"""
+    nearest = results.filter(metric="identity_1nn")
     return Results(
         [
             *results.filter(metric="success_rate", judge="victim"),
             *results.filter(metric="top1"),
-            *results.filter(metric="identity_1nn", judge=(unrelated, "pixels")),
+            *(record for record in nearest if record.labels["judge"] != "evaluator"),
             *results.filter(metric="success_rate", judge="class_mean", rounding=""),
         ]
     ).pivot(rows=("images",), columns=("judge",))

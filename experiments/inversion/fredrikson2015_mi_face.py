@@ -231,7 +231,7 @@ def tell(
         verdict=f"What MI-Face recovers from {', '.join(VICTIMS)} is most like its own "
         f"person's mean image for {named('class_mean', *VICTIMS)} of {classes} people "
         f"({named('class_mean', 'null_shuffled')} from a target of shuffled labels); "
-        f"{unrelated}, the strictest unrelated judge, names "
+        f"{unrelated.replace('_', ' ')}, the strictest unrelated judge, names "
         f"{named(unrelated, *VICTIMS, metric='identity_1nn')}. Confidences rounded to "
         f"0.05 leave {left[0]:.0f} % to an adversary whose queries differ by "
         f"{differences[0]:g}, and {left[1]:.0f} % to one whose queries differ by "

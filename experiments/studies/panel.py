@@ -192,7 +192,7 @@ def of_judges(
 ) -> list[Record]:
     """Accuracy on real images: of evaluators, whose hits are given, and of judges."""
     nearest = {
-        f"{j.name}, 1-NN": j.nearest(j.features(test.images), test.labels)
+        f"{j.name}, 1-NN": j.nearest(j.features(test.images), test.labels, "private")
         for j in judges
     }
     return [
@@ -202,7 +202,7 @@ def of_judges(
 
 
 def _nearest(judge: judging.Judge) -> Measure:
-    return lambda x: judge.nearest(judge.features(x), np.arange(len(x)))
+    return lambda x: judge.nearest(judge.features(x), np.arange(len(x)), "private")
 
 
 # The page -------------------------------------------------------------------------

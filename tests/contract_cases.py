@@ -8,7 +8,14 @@ import inversion_cases
 import leakage_cases
 import pipeline_cases
 
-from mijax.knowledge import Labels, PartialRecord, PartialText, Scores, TrainingPipeline
+from mijax.knowledge import (
+    AllButOne,
+    Labels,
+    PartialRecord,
+    PartialText,
+    Scores,
+    TrainingPipeline,
+)
 
 CASES = [
     *inversion_cases.CASES,
@@ -18,4 +25,4 @@ CASES = [
 ]
 BLACK_BOXES = {Scores, Labels}
 COUNTED = {*BLACK_BOXES, PartialRecord, PartialText}
-WEIGHTS_READ = {TrainingPipeline}  # The model need not be run.
+WEIGHTS_READ = {AllButOne, TrainingPipeline}  # The model need not be run.

@@ -31,8 +31,10 @@ from mijax.attacks.pipeline import (
     capacity_abuse,
     correlated_values,
     exposure,
+    informed_adversary,
     least_significant_bits,
     poisoned_regression,
+    prior_aware,
     sign_encoding,
 )
 
@@ -66,4 +68,6 @@ ALL = (
     capacity_abuse,
     # Unintended memorization.
     exposure,
+    informed_adversary,
+    prior_aware,
 )

@@ -188,6 +188,30 @@ def supervised(
     return step
 
 
+def minimizing(
+    loss: Callable[[Array, Any, Batch], Array],
+    optimizer: optax.GradientTransformation,
+) -> Step[TrainState]:
+    """Returns the step of any loss of parameters.
+
+    Args:
+      loss: `(key, params, batch) -> scalar`.
+      optimizer: of the parameters.
+    """
+
+    def step(key: Array, state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
+        params = state.variables["params"]
+        slope = jax.value_and_grad(loss, argnums=1)
+        value, gradients = slope(key, params, batch)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
+        return TrainState({**state.variables, "params": params}, opt_state), {
+            "loss": value
+        }
+
+    return step
+
+
 def shift_and_mirror(reach: int = 3, mirror: bool = True) -> Callable[..., Array]:
     """Returns an augmentation: shifts of up to `reach` pixels, mirrored at random."""
 

@@ -82,7 +82,7 @@ def test_the_library_imports_no_more_than_it_needs():
     besides = {
         "metrics": {"scipy", "sklearn"},
         "audit": {"scipy", "sklearn", "pandas"},
-        "evaluation": {"scipy", "sklearn"},
+        "evaluation": {"scipy", "sklearn", "threadpoolctl"},
         "data": {"PIL", "tensorflow_datasets"},
     }
     for path in FILES:

@@ -7,6 +7,7 @@ import attribute_cases
 import inversion_cases
 import leakage_cases
 import pipeline_cases
+import split_cases
 
 from mijax.knowledge import (
     AllButOne,
@@ -14,6 +15,7 @@ from mijax.knowledge import (
     PartialRecord,
     PartialText,
     Scores,
+    SplitQueries,
     TrainingPipeline,
 )
 
@@ -22,7 +24,8 @@ CASES = [
     *leakage_cases.CASES,
     *attribute_cases.CASES,
     *pipeline_cases.CASES,
+    *split_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord, PartialText}
+COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries}
 WEIGHTS_READ = {AllButOne, TrainingPipeline}  # The model need not be run.

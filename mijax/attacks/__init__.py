@@ -37,6 +37,8 @@ from mijax.attacks.pipeline import (
     prior_aware,
     sign_encoding,
 )
+from mijax.attacks.split import inverse_network as split_inverse_network
+from mijax.attacks.split import query_free, regularized_mle
 
 ALL = (
     # Inversion of a trained model.
@@ -61,6 +63,10 @@ ALL = (
     approximate_inference,
     csmia,
     lomia,
+    # Inversion of what crosses a split network.
+    regularized_mle,
+    split_inverse_network,
+    query_free,
     # Memorization by malicious training code.
     least_significant_bits,
     correlated_values,

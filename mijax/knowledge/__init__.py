@@ -17,7 +17,15 @@ from mijax.knowledge.partial_record import (
 from mijax.knowledge.partial_text import PartialText
 from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.private_history import PrivateHistory
+from mijax.knowledge.secure_aggregation import securely_summed
 from mijax.knowledge.shared_update import SharedUpdate
+from mijax.knowledge.split_features import (
+    Half,
+    SplitFeatures,
+    SplitQueries,
+    SplitQueryFree,
+    SplitWhiteBox,
+)
 from mijax.knowledge.training_pipeline import TrainingPipeline
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
@@ -28,6 +36,7 @@ __all__ = [
     "BlackBox",
     "Candidates",
     "Codec",
+    "Half",
     "Labels",
     "Oracle",
     "PartialRecord",
@@ -36,10 +45,15 @@ __all__ = [
     "PrivateHistory",
     "Scores",
     "SharedUpdate",
+    "SplitFeatures",
+    "SplitQueries",
+    "SplitQueryFree",
+    "SplitWhiteBox",
     "TrainingPipeline",
     "WhiteBox",
     "confusion",
     "normal",
     "reliability",
+    "securely_summed",
     "validate",
 ]

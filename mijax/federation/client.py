@@ -1,4 +1,4 @@
-"""Federated learning: what one client shares, what a round does, whole trainings.
+"""What one client computes and shares.
 
 `client_update` is written once. The victim computes what is shared with it, and an
 adversary who searches for the batch matches the same function: at the true batch the
@@ -8,7 +8,7 @@ Letters: V clients, B examples of each; images `[V, B, H, W, C]`, labels `[V, B]
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,6 @@ from mijax.core import (
     Target,
     concrete,
     hyper_parameters,
-    pytree,
     static,
 )
 from mijax.training import cross_entropy
@@ -258,7 +257,7 @@ def share(
     Raises:
       ValueError: as `client_update`, or if labels are no classes of the target.
     """
-    _refuse_other_classes(labels, target)
+    refuse_other_classes(labels, target)
 
     def one(key: Array, x: Array, labels: Array) -> Update:
         change, statistics = client_update(recipe, target, x, labels, defense, key)
@@ -267,159 +266,8 @@ def share(
     return jax.vmap(one)(jax.random.split(key, x.shape[0]), x, labels)
 
 
-def aggregate(
-    recipe: Recipe,
-    target: Target,
-    change: Any,
-    server_rate: float | Array | None = None,
-    weights: Array | None = None,
-) -> Target:
-    """Returns the server's next model.
-
-    Args:
-      recipe: how clients train.
-      target: the model that they trained.
-      change: what they shared, leaves `[V, ...]`.
-      server_rate: what the mean is multiplied by; by default the recipe's learning rate
-        for gradients (FedSGD) and 1 for changes of weights (FedAvg).
-      weights: of the clients in the mean, `[V]`, such as their numbers of examples;
-        None for equal ones.
-    """
-    if recipe.local_steps == 0:
-        rate = -(recipe.learning_rate if server_rate is None else server_rate)
-    else:
-        rate = 1.0 if server_rate is None else server_rate
-    mean = jax.tree.map(lambda leaf: jnp.average(leaf, 0, weights), change)
-    return target.with_trained(
-        jax.tree.map(lambda w, m: w + rate * m, target.trained, mean)
-    )
-
-
-def round_of(
-    key: Array,
-    recipe: Recipe,
-    target: Target,
-    x: Array,
-    labels: Array,
-    defense: Defense = Defense(),
-    server_rate: float | Array | None = None,
-) -> tuple[Target, Update]:
-    """Runs a round: the clients share, the server takes the mean.
-
-    Arguments are those of `share` and `aggregate`; the key is consumed.
-
-    Returns:
-      The next model, and what was shared, leaves `[V, ...]`.
-    """
-    shared = share(key, recipe, target, x, labels, defense)
-    return aggregate(recipe, target, shared.change, server_rate), shared
-
-
-@pytree
-class Clients:
-    """The data of V clients, each padded to the N examples of the largest.
-
-    Attributes:
-      x: `[V, N, *shape]`.
-      labels: `[V, N]`.
-      counts: how many examples each client has, the first ones, `[V]`.
-    """
-
-    x: Array
-    labels: Array
-    counts: Array
-
-    @classmethod
-    def of(cls, parts: Sequence[tuple[Any, Any]]) -> "Clients":
-        """Pads the `(x, labels)` of each client to one size.
-
-        Raises:
-          ValueError: if there is no client, or one has no example.
-        """
-        counts = np.array([len(labels) for _, labels in parts])
-        if not counts.size or not counts.all():
-            raise ValueError(
-                f"The clients have {counts.tolist()} examples: give one client or "
-                "more, each with an example or more."
-            )
-
-        def padded(rows: Any) -> np.ndarray:
-            rows = np.asarray(rows)
-            missing = int(counts.max()) - len(rows)
-            return np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
-
-        x = np.stack([padded(x) for x, _ in parts])
-        labels = np.stack([padded(labels) for _, labels in parts])
-        return cls(jnp.asarray(x), jnp.asarray(labels), jnp.asarray(counts))
-
-
-def simulate(
-    key: Array,
-    recipe: Recipe,
-    target: Target,
-    clients: Clients,
-    *,
-    rounds: int,
-    batch_size: int,
-    participants: int | None = None,
-    start: int = 0,
-    defense: Defense = Defense(),
-    server_rate: float | Array | None = None,
-) -> tuple[Target, Array]:
-    """Trains for many rounds as one program, whose memory does not grow with them.
-
-    Each round a random set of clients takes part. Each of them draws a batch of its own
-    examples, with replacement, and shares as in `share`; the server's mean weighs the
-    clients by how many examples they have. Running statistics stay as they are.
-
-    Args:
-      key: of all rounds; round t depends on the key and on t alone, so that a training
-        in pieces draws what a whole one draws.
-      recipe: how clients train.
-      target: the model before round `start`.
-      clients: V of them.
-      rounds: how many.
-      batch_size: examples that a client draws a round.
-      participants: clients a round; None for all.
-      start: the number of the first round.
-      defense: as in `client_update`.
-      server_rate: as in `aggregate`.
-
-    Returns:
-      The model after the last round, and who took part, `[rounds, participants]`.
-
-    Raises:
-      ValueError: as `share`, or if a number is out of its range.
-    """
-    number = clients.counts.shape[0]
-    seats = number if participants is None else participants
-    for name, value, most in (
-        ("rounds", rounds, None),
-        ("batch_size", batch_size, None),
-        ("participants", seats, number),
-    ):
-        if value < 1 or (most is not None and value > most):
-            limit = "1 or more" if most is None else f"1 to {most}, the clients"
-            raise ValueError(f"{name} is {value}: it must be {limit}.")
-    _refuse_other_classes(clients.labels, target)
-
-    def advance(target: Target, t: Array) -> tuple[Target, Array]:
-        who_key, batch_key, share_key = jax.random.split(jax.random.fold_in(key, t), 3)
-        who = jax.random.choice(who_key, number, (seats,), replace=False)
-
-        def drawn(key: Array, count: Array) -> Array:
-            return jax.random.randint(key, (batch_size,), 0, count)
-
-        counts = clients.counts[who]
-        rows = jax.vmap(drawn)(jax.random.split(batch_key, seats), counts)  # [M, B]
-        x, labels = clients.x[who[:, None], rows], clients.labels[who[:, None], rows]
-        shared = share(share_key, recipe, target, x, labels, defense)
-        return aggregate(recipe, target, shared.change, server_rate, counts), who
-
-    return lax.scan(advance, target, start + jnp.arange(rounds))
-
-
-def _refuse_other_classes(labels: Array, target: Target) -> None:
+def refuse_other_classes(labels: Array, target: Target) -> None:
+    """Raises ValueError if concrete labels `[V, N]` are no classes of the target."""
     given, classes = concrete(labels), target.num_classes
     if given is not None and given.ndim == 2:
         wrong = given[(given < 0) | (given >= classes)]

@@ -32,8 +32,10 @@ from mijax.attacks.pipeline import (
     capacity_abuse,
     correlated_values,
     exposure,
+    informed_adversary,
     least_significant_bits,
     poisoned_regression,
+    prior_aware,
     sign_encoding,
 )
 from mijax.attacks.split import inverse_network as split_inverse_network
@@ -75,4 +77,6 @@ ALL = (
     capacity_abuse,
     # Unintended memorization.
     exposure,
+    informed_adversary,
+    prior_aware,
 )

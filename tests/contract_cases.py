@@ -11,8 +11,10 @@ import split_cases
 import updates_cases
 
 from mijax.knowledge import (
+    AllButOne,
     Labels,
     PartialRecord,
+    PartialText,
     Scores,
     SplitQueries,
     TrainingPipeline,
@@ -28,5 +30,5 @@ CASES = [
     *updates_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord, SplitQueries, UpdatedModel}
-WEIGHTS_READ = {TrainingPipeline}  # The model need not be run.
+COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries, UpdatedModel}
+WEIGHTS_READ = {AllButOne, TrainingPipeline}  # The model need not be run.

@@ -90,8 +90,8 @@ QUICK = Study(
 )
 PAPER = dataclasses.replace(
     QUICK,
-    releases=QUICK.releases
-    | {
+    releases={
+        **QUICK.releases,
         "purifier, bottleneck of 8": purified(8, 50_000),
         "purifier, bottleneck of 2": purified(2, 50_000),
         **{f"bottleneck, MID {w:g}": bottleneck(w) for w in (1e-3, 1e-2, 0.5)},

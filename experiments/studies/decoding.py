@@ -258,19 +258,21 @@ def _recovered(
 ) -> list[Record]:
     """Error and similarity, and whether the evaluator sees the input's class."""
     guess = programs.batched(lambda x: judge.predict(x).logits)
-    hits = [
-        None if x is None else (guess(np.asarray(x)).argmax(1) == classes).astype(float)
-        for x in (found, blind)
-    ]
-    records = [Record(labels, "top1", metric(hits[0], baseline=hits[1], perfect=1.0))]
+
+    def seen(x: np.ndarray) -> np.ndarray:
+        return (guess(np.asarray(x)).argmax(1) == classes).astype(float)
+
     if blind is None:
-        return records
+        return [Record(labels, "top1", metric(seen(found)))]
+    line = metric(seen(found), baseline=seen(blind), perfect=1.0)
+    records = [Record(labels, "top1", line)]
     for name, distance, perfect in (
         ("mse", distances.mse, 0.0),
         ("ssim", distances.ssim, 1.0),
     ):
         mine, other = (
-            np.asarray(distance(truth, jnp.asarray(x))) for x in (found, blind)
+            np.asarray(distance(jnp.asarray(truth), jnp.asarray(x)))
+            for x in (found, blind)
         )
         line = metric(mine, baseline=other, perfect=perfect)
         records.append(Record(labels, name, line))

@@ -199,7 +199,8 @@ def _judged(
         ("ssim", distances.ssim, 1.0),
     ):
         mine, other = (
-            np.asarray(distance(truth, jnp.asarray(x))) for x in (found, blind)
+            np.asarray(distance(jnp.asarray(truth), jnp.asarray(x)))
+            for x in (found, blind)
         )
         line = metric(mine, baseline=other, perfect=perfect)
         records.append(Record(own, name, line))

@@ -233,7 +233,8 @@ def _error(
     own: dict[str, str], truth: np.ndarray, x: np.ndarray, blind: np.ndarray
 ) -> Record:
     mine, other = (
-        np.asarray(distances.mse(truth, jnp.asarray(each))) for each in (x, blind)
+        np.asarray(distances.mse(jnp.asarray(truth), jnp.asarray(each)))
+        for each in (x, blind)
     )
     return Record(own, "mse", metric(mine, baseline=other, perfect=0.0))
 
@@ -283,7 +284,8 @@ def _page(
     said = ""
     if error:
         line = error[0].value
-        found = "less than" if line.high < line.baseline else "no less than"
+        high, mean = line.high or line.value, line.baseline or 0.0
+        found = "less than" if high < mean else "no less than"
         said = (
             f" Its image is decoded with a squared error of {line.value:.4f} "
             f"({line.low:.4f} to {line.high:.4f}), {found} the mean image's "

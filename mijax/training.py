@@ -154,7 +154,8 @@ def supervised(
       module: called in training mode, whose flag is `train`, `training` or
         `deterministic`; returns a `Prediction`. Dropout draws from the step's key.
       optimizer: of the parameters.
-      objective: `(prediction, labels [B]) -> losses [B]`; where a defense acts.
+      objective: `(prediction, labels [B]) -> losses [B]`; where a defense acts. Labels
+        may be probabilities, `[B, K]`.
       augment: `(key, images [B, H, W, C]) -> images`.
     """
     flags = training_flags(module)
@@ -173,7 +174,8 @@ def supervised(
                 mutable=list(fixed),
                 rngs={"dropout": jax.random.fold_in(key, 1)},
             )
-            hits = jnp.argmax(prediction.logits, -1) == labels
+            said = labels if labels.ndim == 1 else jnp.argmax(labels, -1)
+            hits = jnp.argmax(prediction.logits, -1) == said
             return jnp.mean(objective(prediction, labels)), (changed, jnp.mean(hits))
 
         params = state.variables["params"]

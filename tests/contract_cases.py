@@ -10,6 +10,7 @@ import pipeline_cases
 import split_cases
 
 from mijax.knowledge import (
+    AllButOne,
     Labels,
     PartialRecord,
     PartialText,
@@ -27,4 +28,4 @@ CASES = [
 ]
 BLACK_BOXES = {Scores, Labels}
 COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries}
-WEIGHTS_READ = {TrainingPipeline}  # The model need not be run.
+WEIGHTS_READ = {AllButOne, TrainingPipeline}  # The model need not be run.

@@ -16,7 +16,7 @@ from mijax.attacks.attributes import (
     map_inference,
     tree_inversion,
 )
-from mijax.attacks.inversion import gmi, mi_face, ppa
+from mijax.attacks.inversion import gmi, lomma, mi_face, ppa
 from mijax.attacks.leakage import (
     cpl,
     dlg,
@@ -25,14 +25,17 @@ from mijax.attacks.leakage import (
     idlg,
     imprint,
     inverting_gradients,
+    learning_to_invert,
     linear_leak,
 )
 from mijax.attacks.pipeline import (
     capacity_abuse,
     correlated_values,
     exposure,
+    informed_adversary,
     least_significant_bits,
     poisoned_regression,
+    prior_aware,
     sign_encoding,
 )
 from mijax.attacks.split import inverse_network as split_inverse_network
@@ -42,6 +45,7 @@ ALL = (
     # Inversion of a trained model.
     mi_face,
     gmi,
+    lomma,
     ppa,
     # Gradient leakage.
     dlg,
@@ -51,6 +55,7 @@ ALL = (
     grad_inversion,
     ggl,
     linear_leak,
+    learning_to_invert,
     imprint,
     # Attribute inference.
     map_inference,
@@ -72,4 +77,6 @@ ALL = (
     capacity_abuse,
     # Unintended memorization.
     exposure,
+    informed_adversary,
+    prior_aware,
 )

@@ -156,7 +156,7 @@ class Encoder:
                 continue
             place = self.columns[field.name].start
             edges = np.linspace(float(low[place]), float(high[place]), bins + 1)
-            middles = np.float32((edges[1:] + edges[:-1]) / 2)
+            middles = ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
             found.append((np.digitize(x[:, place], edges[1:-1]), middles[:, None]))
         return found
 

@@ -8,22 +8,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments import worlds
 from mijax import data, priors
 from mijax.core import Prior
 from mijax.data import Dataset
 
-SIDE = 32
 LOSSY = (
     "CIFAR-10 here is a lossy copy (JPEG, quality 75): no figure on it compares with "
     "published CIFAR-10 figures."
 )
-TITLES = {
-    "mnist": "MNIST",
-    "cifar10_jpeg75": "CIFAR-10 (lossy JPEG)",
-    "att_faces": "AT&T",
-    "lfw64": "LFW",
-}
+_SIDE = 32
 _SPLITS = {"mnist": "test", "cifar10_jpeg75": "test"}
 # LFW's other people taught the shipped prior. Its digits are MNIST's own, of both
 # splits, so that there is no prior of MNIST.
@@ -38,7 +31,6 @@ class Clients:
     """Victims, and images that the adversary may have.
 
     Attributes:
-      name: of the data set.
       x: the victims' images, `[V, B, H, W, C]`.
       labels: `[V, B]`.
       similar: another image of each one's class, of no victim, `[V, B, H, W, C]`.
@@ -48,7 +40,6 @@ class Clients:
       spare: `x`, `labels` and `similar` of one more client, `[1, B, ...]`, for nulls.
     """
 
-    name: str
     x: np.ndarray
     labels: np.ndarray
     similar: np.ndarray
@@ -71,16 +62,16 @@ class Clients:
         """Of one image."""
         return self.x.shape[2:]
 
+    @property
+    def mean_image(self) -> np.ndarray:
+        """The mean of the public images, for every victim alike, as `x`."""
+        return np.broadcast_to(self.public.mean(0), self.x.shape)
+
     def load_prior(self) -> Prior | None:
         """The shipped generator of such images, resized to these, if there is one."""
         if self.prior is None:
             return None
         return priors.load(self.prior).resized(*self.shape[:2])
-
-    @property
-    def title(self) -> str:
-        """What the data set is called in figures."""
-        return TITLES.get(self.name, self.name)
 
 
 def load(name: str, data_dir: str | None, split: str | None = None) -> Dataset:
@@ -89,10 +80,9 @@ def load(name: str, data_dir: str | None, split: str | None = None) -> Dataset:
     Raises:
       FileNotFoundError: if its files are not at hand.
     """
-    folder = worlds.data_folder(data_dir)
-    size = None if name == "mnist" else SIDE
+    size = None if name == "mnist" else _SIDE
     loaded = data.load(
-        name, data_dir=folder, size=size, split=split or _SPLITS.get(name)
+        name, data_dir=data_dir, size=size, split=split or _SPLITS.get(name)
     )
     if name in _AT_LEAST:
         loaded = data.by_count(loaded, at_least=_AT_LEAST[name]).private
@@ -120,7 +110,7 @@ def choose(dataset: Dataset, victims: int, batch: int, seed: int) -> Clients:
         raise ValueError(
             f"{victims} victims of {batch} images are more than the {len(order)} "
             f"private images of {dataset.name} allow beside a spare client and similar "
-            "images: attack fewer."
+            "images: attack fewer, with --num_victims."
         )
     rows, free = order[:used], order[used:]
     chosen = {
@@ -129,16 +119,12 @@ def choose(dataset: Dataset, victims: int, batch: int, seed: int) -> Clients:
         "similar": _similar(dataset, rows, free),
     }
     chosen = {k: v.reshape(victims + 1, batch, *v.shape[1:]) for k, v in chosen.items()}
-    x, labels, similar = (each[:-1] for each in chosen.values())
     return Clients(
-        dataset.name,
-        x,
-        labels,
-        similar,
-        dataset.images[rng.permutation(np.flatnonzero(~private))[:_PUBLIC]],
-        number,
-        _PRIORS.get(dataset.name),
-        {name: each[-1:] for name, each in chosen.items()},
+        **{name: each[:-1] for name, each in chosen.items()},
+        public=dataset.images[rng.permutation(np.flatnonzero(~private))[:_PUBLIC]],
+        num_classes=number,
+        prior=_PRIORS.get(dataset.name),
+        spare={name: each[-1:] for name, each in chosen.items()},
     )
 
 

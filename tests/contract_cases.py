@@ -8,6 +8,7 @@ import inversion_cases
 import leakage_cases
 import pipeline_cases
 import split_cases
+import updates_cases
 
 from mijax.knowledge import (
     AllButOne,
@@ -17,6 +18,7 @@ from mijax.knowledge import (
     Scores,
     SplitQueries,
     TrainingPipeline,
+    UpdatedModel,
 )
 
 CASES = [
@@ -25,7 +27,8 @@ CASES = [
     *attribute_cases.CASES,
     *pipeline_cases.CASES,
     *split_cases.CASES,
+    *updates_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries}
+COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries, UpdatedModel}
 WEIGHTS_READ = {AllButOne, TrainingPipeline}  # The model need not be run.

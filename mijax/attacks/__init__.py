@@ -16,7 +16,7 @@ from mijax.attacks.attributes import (
     map_inference,
     tree_inversion,
 )
-from mijax.attacks.inversion import gmi, lomma, mi_face, ppa
+from mijax.attacks.inversion import gmi, inverse_network, lomma, mi_face, ppa
 from mijax.attacks.leakage import (
     cpl,
     dlg,
@@ -40,6 +40,7 @@ from mijax.attacks.pipeline import (
 )
 from mijax.attacks.split import inverse_network as split_inverse_network
 from mijax.attacks.split import query_free, regularized_mle
+from mijax.attacks.updates import updates_leak
 
 ALL = (
     # Inversion of a trained model.
@@ -47,6 +48,7 @@ ALL = (
     gmi,
     lomma,
     ppa,
+    inverse_network,
     # Gradient leakage.
     dlg,
     idlg,
@@ -70,6 +72,8 @@ ALL = (
     regularized_mle,
     split_inverse_network,
     query_free,
+    # Data of an online update.
+    updates_leak,
     # Memorization by malicious training code.
     least_significant_bits,
     correlated_values,

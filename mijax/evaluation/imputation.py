@@ -69,6 +69,7 @@ def impute(
     size: int,
     seed: int,
     imputers: Sequence[str] = tuple(_CANDIDATES),
+    choice: int = _CHOICE,
 ) -> Imputation:
     """Imputes a field of members, by models of other members, and of others.
 
@@ -79,6 +80,7 @@ def impute(
       size: S.
       seed: of the folds and the imputers.
       imputers: the names of those that are tried; all, by default.
+      choice: at most so many rows say which one is best.
 
     Raises:
       ValueError: all members have the same value, or they are fewer than 4.
@@ -90,7 +92,7 @@ def impute(
             f"imputation needs at least two values and {FOLDS} members."
         )
     with threads(len(values)):
-        return _chosen(x, values, x_others, size, seed, imputers)
+        return _chosen(x, values, x_others, size, seed, imputers, choice)
 
 
 def _chosen(
@@ -100,11 +102,12 @@ def _chosen(
     size: int,
     seed: int,
     imputers: Sequence[str],
+    choice: int,
 ) -> Imputation:
     present, place = np.unique(values, return_inverse=True)
     few = np.arange(len(values))
-    if len(values) > _CHOICE:
-        few = np.sort(np.random.default_rng(seed).permutation(few)[:_CHOICE])
+    if len(values) > choice:
+        few = np.sort(np.random.default_rng(seed).permutation(few)[:choice])
     best, least, inside = "", np.inf, np.zeros(0)
     for name in imputers:
         said = _out_of_fold(

@@ -27,6 +27,7 @@ from mijax.knowledge.split_features import (
     SplitWhiteBox,
 )
 from mijax.knowledge.training_pipeline import TrainingPipeline
+from mijax.knowledge.updated_model import UpdatedModel
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
 
@@ -50,6 +51,7 @@ __all__ = [
     "SplitQueryFree",
     "SplitWhiteBox",
     "TrainingPipeline",
+    "UpdatedModel",
     "WhiteBox",
     "confusion",
     "normal",

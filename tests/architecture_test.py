@@ -16,8 +16,10 @@ MAY_IMPORT = {
     "knowledge": {"core", "federation"},
     "search": {"core"},
     "training": {"core"},
+    "private_training": {"core", "training"},
     "fine_tuning": {"core", "training"},
-    "models": {"core"},
+    "models": {"core", "pretrained"},
+    "pretrained": set(),
     "priors": {"core", "models", "training"},
     "batching": {"core"},
     "attacks": {

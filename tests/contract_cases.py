@@ -7,15 +7,28 @@ import attribute_cases
 import inversion_cases
 import leakage_cases
 import pipeline_cases
+import split_cases
+import updates_cases
 
-from mijax.knowledge import Labels, PartialRecord, Scores, TrainingPipeline
+from mijax.knowledge import (
+    AllButOne,
+    Labels,
+    PartialRecord,
+    PartialText,
+    Scores,
+    SplitQueries,
+    TrainingPipeline,
+    UpdatedModel,
+)
 
 CASES = [
     *inversion_cases.CASES,
     *leakage_cases.CASES,
     *attribute_cases.CASES,
     *pipeline_cases.CASES,
+    *split_cases.CASES,
+    *updates_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord}
-WEIGHTS_READ = {TrainingPipeline}  # The model need not be run.
+COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries, UpdatedModel}
+WEIGHTS_READ = {AllButOne, TrainingPipeline}  # The model need not be run.

@@ -15,7 +15,7 @@ from mijax import federation
 from mijax.attacks.leakage import gradient_distance
 from mijax.core import Defense, Prediction, Target
 from mijax.federation import Recipe
-from mijax.knowledge import SharedUpdate
+from mijax.knowledge import SharedUpdate, securely_summed
 from mijax.training import cross_entropy
 
 KEY = jax.random.key(0)
@@ -248,3 +248,14 @@ def test_predictions_are_taken_as_they_come(batch):
     logits = batch[0][0].reshape(4, -1)[:, :3]
     losses = federation.batch_losses(Recipe(), Prediction(logits), batch[1][0])
     close(losses, cross_entropy(Prediction(logits), batch[1][0]))
+
+
+def test_a_secure_sum_is_the_update_of_all_examples(batch):
+    x, labels = batch
+    target = tiny.target()
+    shared = federation.share(KEY, Recipe(), target, x, labels)
+    known = securely_summed(SharedUpdate(target, shared.change, 4, labels=labels))
+    joined = x.reshape(1, 8, *tiny.SHAPE), labels.reshape(1, 8)
+    close(known.update, federation.share(KEY, Recipe(), target, *joined).change)
+    assert known.checked().batch_size == 8
+    np.testing.assert_array_equal(known.labels, joined[1])

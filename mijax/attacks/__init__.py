@@ -17,7 +17,7 @@ from mijax.attacks.attributes import (
     neuron_inference,
     tree_inversion,
 )
-from mijax.attacks.inversion import gmi, mi_face, ppa
+from mijax.attacks.inversion import gmi, inverse_network, lomma, mi_face, ppa
 from mijax.attacks.leakage import (
     cpl,
     dlg,
@@ -26,21 +26,30 @@ from mijax.attacks.leakage import (
     idlg,
     imprint,
     inverting_gradients,
+    learning_to_invert,
     linear_leak,
 )
 from mijax.attacks.pipeline import (
     capacity_abuse,
     correlated_values,
+    exposure,
+    informed_adversary,
     least_significant_bits,
     poisoned_regression,
+    prior_aware,
     sign_encoding,
 )
+from mijax.attacks.split import inverse_network as split_inverse_network
+from mijax.attacks.split import query_free, regularized_mle
+from mijax.attacks.updates import updates_leak
 
 ALL = (
     # Inversion of a trained model.
     mi_face,
     gmi,
+    lomma,
     ppa,
+    inverse_network,
     # Gradient leakage.
     dlg,
     idlg,
@@ -49,6 +58,7 @@ ALL = (
     grad_inversion,
     ggl,
     linear_leak,
+    learning_to_invert,
     imprint,
     # Attribute inference.
     map_inference,
@@ -60,9 +70,19 @@ ALL = (
     csmia,
     lomia,
     neuron_inference,
+    # Inversion of what crosses a split network.
+    regularized_mle,
+    split_inverse_network,
+    query_free,
+    # Data of an online update.
+    updates_leak,
     # Memorization by malicious training code.
     least_significant_bits,
     correlated_values,
     sign_encoding,
     capacity_abuse,
+    # Unintended memorization.
+    exposure,
+    informed_adversary,
+    prior_aware,
 )

@@ -365,7 +365,7 @@ class _Known:
         else:
             center = np.mean(plan.outcome[members])
             outcome = np.nan_to_num((plan.outcome - center) / plan.scale)[:, None]
-        both = np.concatenate([x, outcome], 1).astype(np.float64)
+        both = np.concatenate([x, outcome], 1, dtype=np.float64)
         # Nothing known of anybody is one constant.
         return cls(plan, x if x.shape[1] else np.zeros((len(x), 1)), both, seed)
 

@@ -70,7 +70,8 @@ def impute(
     x_others: NDArray[Any],
     size: int,
     seed: int,
-    imputers: Sequence[str] = (),
+    imputers: Sequence[str] = tuple(_CANDIDATES),
+    choice: int = _CHOICE,
 ) -> Imputation:
     """Imputes a field of members, by models of other members, and of others.
 
@@ -80,7 +81,8 @@ def impute(
       x_others: what is known of each other, `[M, D]`.
       size: S.
       seed: of the folds and the imputers.
-      imputers: names of those to choose from; all if there is none.
+      imputers: the names of those that are tried; all, by default.
+      choice: at most so many rows say which one is best.
 
     Raises:
       ValueError: all members have the same value, or they are fewer than 4.
@@ -93,7 +95,7 @@ def impute(
         )
     with threads(len(values)), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # The loss is what counts.
-        return _chosen(x, values, x_others, size, seed, imputers or tuple(_CANDIDATES))
+        return _chosen(x, values, x_others, size, seed, imputers, choice)
 
 
 def _chosen(
@@ -103,11 +105,12 @@ def _chosen(
     size: int,
     seed: int,
     imputers: Sequence[str],
+    choice: int,
 ) -> Imputation:
     present, place = np.unique(values, return_inverse=True)
     few = np.arange(len(values))
-    if len(values) > _CHOICE:
-        few = np.sort(np.random.default_rng(seed).permutation(few)[:_CHOICE])
+    if len(values) > choice:
+        few = np.sort(np.random.default_rng(seed).permutation(few)[:choice])
     best, least, inside = "", np.inf, np.zeros(0)
     for name in imputers:
         said = _out_of_fold(

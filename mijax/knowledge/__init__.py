@@ -4,6 +4,7 @@ What an adversary may not see has no field to be read from. Auxiliary informatio
 generator, public images, a glimpse of the private image, is a field of its own.
 """
 
+from mijax.knowledge.all_but_one import AllButOne
 from mijax.knowledge.black_box import BlackBox, Labels, Oracle, Scores
 from mijax.knowledge.partial_record import (
     Asked,
@@ -13,29 +14,50 @@ from mijax.knowledge.partial_record import (
     normal,
     reliability,
 )
+from mijax.knowledge.partial_text import PartialText
 from mijax.knowledge.poisoned_training import PoisonedTraining
+from mijax.knowledge.private_history import PrivateHistory
+from mijax.knowledge.secure_aggregation import securely_summed
 from mijax.knowledge.shared_update import SharedUpdate
+from mijax.knowledge.split_features import (
+    Half,
+    SplitFeatures,
+    SplitQueries,
+    SplitQueryFree,
+    SplitWhiteBox,
+)
 from mijax.knowledge.training_pipeline import TrainingPipeline
+from mijax.knowledge.updated_model import UpdatedModel
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
 from mijax.knowledge.white_box_record import WhiteBoxRecord
 
 __all__ = [
+    "AllButOne",
     "Asked",
     "BlackBox",
     "Candidates",
     "Codec",
+    "Half",
     "Labels",
     "Oracle",
     "PartialRecord",
+    "PartialText",
     "PoisonedTraining",
+    "PrivateHistory",
     "Scores",
     "SharedUpdate",
+    "SplitFeatures",
+    "SplitQueries",
+    "SplitQueryFree",
+    "SplitWhiteBox",
     "TrainingPipeline",
+    "UpdatedModel",
     "WhiteBox",
     "WhiteBoxRecord",
     "confusion",
     "normal",
     "reliability",
+    "securely_summed",
     "validate",
 ]

@@ -91,7 +91,7 @@ def test_the_prior_is_multiplied():
     np.testing.assert_array_equal(found.guess, 0)
 
 
-@pytest.mark.parametrize("proxy", [False])
+@pytest.mark.parametrize("proxy", [True, False])
 def test_an_audit_of_a_network_reads_its_neurons(proxy):
     """The model's label ignores the field; two neurons hold what it knows of it."""
     random = np.random.default_rng(0)

@@ -4,18 +4,28 @@ Each family of attacks has a file of them.
 """
 
 import attribute_cases
+import federated_cases
 import inversion_cases
 import leakage_cases
 import pipeline_cases
+import property_cases
 
-from mijax.knowledge import Labels, PartialRecord, Scores, TrainingPipeline
+from mijax.knowledge import (
+    Labels,
+    PartialRecord,
+    ReleasedParameters,
+    Scores,
+    TrainingPipeline,
+)
 
 CASES = [
     *inversion_cases.CASES,
     *leakage_cases.CASES,
+    *federated_cases.CASES,
     *attribute_cases.CASES,
     *pipeline_cases.CASES,
+    *property_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
 COUNTED = {*BLACK_BOXES, PartialRecord}
-WEIGHTS_READ = {TrainingPipeline}  # The model need not be run.
+WEIGHTS_READ = {TrainingPipeline, ReleasedParameters}  # The model need not be run.

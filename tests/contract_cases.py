@@ -9,12 +9,16 @@ import inversion_cases
 import leakage_cases
 import pipeline_cases
 import property_cases
+import split_cases
 
 from mijax.knowledge import (
+    AllButOne,
     Labels,
     PartialRecord,
+    PartialText,
     ReleasedParameters,
     Scores,
+    SplitQueries,
     TrainingPipeline,
 )
 
@@ -25,7 +29,12 @@ CASES = [
     *attribute_cases.CASES,
     *pipeline_cases.CASES,
     *property_cases.CASES,
+    *split_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord}
-WEIGHTS_READ = {TrainingPipeline, ReleasedParameters}  # The model need not be run.
+COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries}
+WEIGHTS_READ = {
+    AllButOne,
+    ReleasedParameters,
+    TrainingPipeline,
+}  # The model need not be run.

@@ -101,21 +101,34 @@ def test_transpose_is_the_adjoint(stride, k):
     np.testing.assert_allclose(forward, adjoint, rtol=1e-4)
 
 
+@pytest.mark.parametrize("at_a_time", ["all", "one"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_depthwise_equals_lax(stride):
+def test_depthwise_and_its_gradients_equal_lax(monkeypatch, stride, at_a_time):
+    if at_a_time == "one":
+        monkeypatch.setattr(cpu, "_MAPS", 1)
     x = jax.random.normal(jax.random.key(0), (2, 8, 7, 5))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 5))
-    expected = lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=5,
-    )
-    close(convolution.depthwise(x, kernel, stride), expected)
-    gradient = jax.grad(lambda k: jnp.sum(convolution.depthwise(x, k, stride) ** 2))
-    assert jnp.all(jnp.isfinite(gradient(kernel)))
+
+    def by_lax(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride, stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=5,
+        )
+
+    def ours(x, kernel):
+        return convolution.depthwise(x, kernel, stride)
+
+    close(ours(x, kernel), by_lax(x, kernel))
+    for argument in (0, 1):
+        gradients = [
+            jax.grad(lambda *a, f=f: jnp.sum(f(*a) ** 2), argument)(x, kernel)
+            for f in (ours, by_lax)
+        ]
+        close(*gradients)
 
 
 def test_vmap_and_scan_change_nothing():

@@ -20,6 +20,7 @@ from mijax.defenses import (
     output_noise,
     pruning,
     quantization,
+    released_weights,
     rounding,
     soteria,
 )
@@ -66,6 +67,9 @@ CASES = {
     "threshold": Case(pruning.threshold, (1e-2, 1e-1), NEGATIVE, "threshold"),
     "sign": Case(lambda _: quantization.sign(), (1.0, 1.0), (), ""),
     "stochastic": Case(quantization.stochastic, (1.0, 3.0), (0.0, *NEGATIVE), "levels"),
+    "round_fraction": Case(
+        released_weights.round_fraction, (2.0, 1.0), NEGATIVE, "number of bits"
+    ),
     "soteria": Case(soteria.soteria, (0.2, 0.7), SHARES, "Soteria's rate"),
     "rounding": Case(rounding.rounding, (0.05, 0.3), SHARES, "rounding step"),
     "output_noise": Case(

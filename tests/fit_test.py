@@ -13,6 +13,7 @@ from mijax.models.mlp import MLP
 
 SHAPE = (4, 4, 1)
 OPTIMIZER = optax.adam(0.01)
+KEY = jax.random.key(0)
 
 
 class Normalized(nn.Module):
@@ -197,3 +198,15 @@ class TestAugment:
         mirrored = np.pad(image[0, :, ::-1, 0], 1, mode="edge")
         places += [mirrored[i : i + 4, j : j + 4] for i in range(3) for j in range(3)]
         assert seen <= {np.ascontiguousarray(x).tobytes() for x in places}
+
+
+def test_any_loss_is_minimized():
+    step = training.minimizing(
+        lambda key, params, x: jnp.mean((x - params) ** 2), optax.sgd(0.5)
+    )
+    variables = {"params": jnp.float32(7.0), "kept": jnp.float32(3.0)}
+    state = training.TrainState(variables, optax.sgd(0.5).init(jnp.float32(7.0)))
+    state, metrics = step(KEY, state, jnp.array([1.0, 3.0]))
+    assert float(metrics["loss"]) == 26.0  # The mean of 36 and 16.
+    assert float(state.variables["params"]) == 2.0  # One Newton step: the mean.
+    assert float(state.variables["kept"]) == 3.0

@@ -73,28 +73,12 @@ def test_a_gallery_refuses_labels(labels, message):
         judges.gallery(Pixels(), np.eye(3), np.array(labels))
 
 
-def test_features_are_made_once_for_the_same_weights_and_images(tmp_path):
-    images, _ = people(1)
-    judge, folder = Pixels(), tmp_path / "new"
-    first = judges.cached(judge, images, folder)
-    np.testing.assert_array_equal(judges.cached(judge, images, folder), first)
-    assert judge.asked == 1
-    changed = images.copy()
-    changed[0, 0, 0] = 1 - changed[0, 0, 0]
-    judges.cached(judge, changed, folder)
-    judges.cached(judge, images[:-1], folder)
-    assert judge.asked == 3
-    other = Pixels(identity=b"2")
-    judges.cached(other, images, folder)
-    assert other.asked == 1 and len(list(folder.iterdir())) == 4
-
-
 def test_the_lowest_of_the_unrelated_judges_decides():
     kin = Pixels("kin", "MobileFaceNet", ["CASIA-WebFace"])
     pupil = Pixels("pupil", "ResNet", ["MS-Celeb-1M"])
     high, low = Pixels("high", "ResNet"), Pixels("low", "VGG", ["VGG-Face"])
     everyone = [kin, pupil, high, low]
-    shared = [judges.shared(judge, TARGET) for judge in everyone]
+    shared = [judges.shared(judge.provenance, TARGET) for judge in everyone]
     assert shared == [("design",), ("data",), (), ()]
     values = {"kin": 0.1, "pupil": 0.2, "high": 0.9, "low": 0.5}
     assert judges.verdict(values, everyone, TARGET) == ("low", 0.5)

@@ -17,6 +17,7 @@ from mijax.attacks import (
     idlg,
     imprint,
     inverting_gradients,
+    learning_to_invert,
     linear_leak,
 )
 from mijax.core import Reconstruction, Target
@@ -113,5 +114,10 @@ CASES = [
     _leak(grad_inversion, grad_inversion.Config(steps=2, restarts=2), batch=2),
     _leak(linear_leak, linear_leak.Config(), random=False),
     _leak(imprint, imprint.Config(), batch=2, random=False),
+    _leak(
+        learning_to_invert,
+        learning_to_invert.Config(steps=2, batch_size=4, width=8, features=32),
+        random=False,
+    ),
     _leak(ggl, ggl.Config(steps=2, population=4, elite=2)),
 ]

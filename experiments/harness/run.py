@@ -74,6 +74,27 @@ class Run:
             self.seconds[kind] += float(arrays[kind])
         return arrays
 
+    def attack(
+        self, name: str, program: programs.Program, *arguments: Any
+    ) -> dict[str, np.ndarray]:
+        """The fields of what an attack recovers, once, with the seconds it took.
+
+        Args:
+          name: of its file, and in what is printed.
+          program: of `programs.program` or `programs.over_victims`.
+          arguments: of the program.
+        """
+
+        def compute() -> dict[str, Any]:
+            print(f"attack: {name}", flush=True)
+            result, seconds = program(*arguments)
+            fields = {
+                f.name: getattr(result, f.name) for f in dataclasses.fields(result)
+            }
+            return {k: v for k, v in fields.items() if v is not None} | seconds
+
+        return self.once(name, compute)
+
     def train(
         self,
         key: jax.Array,
@@ -150,7 +171,7 @@ def main(
     paper: Mapping[str, S],
     changed: Callable[[S], S],
     measure: Callable[[Run, S], report.Page],
-    free_mib: int = 64,
+    free_mib: int | Mapping[str, int] = 64,
 ) -> Callable[[], None]:
     """Defines the flags that all experiments share; returns the experiment's `main`.
 
@@ -160,7 +181,7 @@ def main(
       paper: those of `--preset=paper`.
       changed: applies the flags that were given to a study.
       measure: runs a study, and says what the page tells.
-      free_mib: how much a run writes.
+      free_mib: how much a run writes, or a run of each preset.
     """
     common.common(name, dataset=None)
     kinds = list(dict.fromkeys([*quick, *paper]))
@@ -177,7 +198,8 @@ def main(
                 f"or one of {', '.join(studies)}."
             )
         study = changed(studies[kind])  # Bad flags end here, before anything is done.
-        workdir = report.prepare_workdir(values.workdir, free_mib)
+        free = free_mib if isinstance(free_mib, int) else free_mib[values.preset]
+        workdir = report.prepare_workdir(values.workdir, free)
         stages.claim(workdir, common.given(), values.resume)
         run = Run(
             workdir,

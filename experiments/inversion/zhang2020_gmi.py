@@ -73,8 +73,8 @@ FACES = Study(
 DIGITS = dataclasses.replace(
     FACES,
     data=roles.digits,
-    target=Model(lambda classes: mcnn(classes, 16), steps=300),
-    evaluator=Model(lambda classes: scnn(classes, 16), steps=300),
+    target=Model(lambda classes: mcnn(classes, 16), steps=300, design="LeNet"),
+    evaluator=Model(lambda classes: scnn(classes, 16), steps=300, design="LeNet"),
     judges=inversion.by_pixels,
     attacks=attacks(gmi.Config(steps=300, restarts=1)),
     repeats=20,
@@ -85,15 +85,15 @@ DIGITS = dataclasses.replace(
 )
 PAPER = dataclasses.replace(
     FACES,
-    target=Model(VGG16, steps=4000),
+    target=Model(VGG16, steps=4000, design="VGG"),
     evaluator=Model(resnet18, steps=6000),
     attacks=attacks(gmi.Config()),
     anchors=5000,
 )
 PAPER_DIGITS = dataclasses.replace(
     DIGITS,
-    target=Model(lambda classes: mcnn(classes, 64), steps=6000),
-    evaluator=Model(lambda classes: scnn(classes, 32), steps=6000),
+    target=Model(lambda classes: mcnn(classes, 64), steps=6000, design="LeNet"),
+    evaluator=Model(lambda classes: scnn(classes, 32), steps=6000, design="LeNet"),
     attacks=attacks(gmi.Config(restarts=1)),
 )
 

@@ -1,1 +1,1 @@
-"""What `experiments.gradient_leakage` is made of, one figure or concept a file."""
+"""Leakage from shared updates, a paper a file."""

@@ -5,9 +5,10 @@ and, for each method that attacks, the numbers of its `Config`, as `--gmi.steps`
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +19,22 @@ from flax import linen as nn
 
 import mijax.priors
 from experiments import judging
-from experiments.harness import figures, programs, report
+from experiments.harness import cache, figures, programs, report, resumable
 from experiments.harness import flags as common
 from experiments.harness import run as harness
 from experiments.harness.results import Metric, Record, Results
 from experiments.harness.run import Run
-from mijax import data, training
-from mijax.core import Glimpse, Target
+from mijax import data, fine_tuning, training
+from mijax.attacks import lomma
+from mijax.attacks.inversion import aggregation
+from mijax.core import Glimpse, Reconstruction, Target
 from mijax.data import Dataset, TrainTest
 from mijax.data.roles import World
+from mijax.evaluation import judges as evaluation
+from mijax.evaluation.judges import Provenance
 from mijax.knowledge import WhiteBox
 from mijax.metrics import distribution, identity, images
+from mijax.models import mobile_face_net_ms1m
 
 flags.disclaim_key_flags()
 
@@ -46,6 +52,7 @@ class Model:
       batch_size: examples a step.
       learning_rate: at the first step.
       weight_decay: of AdamW.
+      design: the family of its layers, to be compared with the judges'.
     """
 
     network: Callable[[int], nn.Module]
@@ -53,14 +60,100 @@ class Model:
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
+    design: str = "ResNet"
+
+    def train(
+        self, run: Run, key: jax.Array, name: str, known: TrainTest, mirror: bool
+    ) -> tuple[Target, np.ndarray]:
+        """Returns the classifier, and whether it is right about each test image."""
+        rate = optax.cosine_decay_schedule(self.learning_rate, self.steps)
+        return run.train(
+            key,
+            name,
+            self.network(len(known.train.names)),
+            known,
+            optimizer=optax.adamw(rate, weight_decay=self.weight_decay),
+            steps=self.steps,
+            batch_size=self.batch_size,
+            augment=training.shift_and_mirror(3, mirror),
+        )
+
+    def provenance(self, *known: str) -> Provenance:
+        """Its design, and the data sets that it was trained on."""
+        return Provenance(self.design, frozenset(known))
+
+    def about(self, classes: int) -> str:
+        """What it is, in words."""
+        return f"{type(self.network(classes)).__name__} of {classes}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuned:
+    """The MobileFaceNet of MS-Celeb-1M, frozen, under a linear head that is trained.
+
+    Attributes:
+      steps: of Adam.
+      batch_size: examples a step.
+      learning_rate: of Adam.
+    """
+
+    steps: int = 300
+    batch_size: int = 256
+    learning_rate: float = 0.01
+
+    def train(
+        self, run: Run, key: jax.Array, name: str, known: TrainTest, mirror: bool
+    ) -> tuple[Target, np.ndarray]:
+        """Returns the classifier, and whether it is right about each test image.
+
+        Embeddings are kept by the hash of the images, mirrored ones are not used.
+        """
+        del mirror
+        print(f"{name}: a linear head of {len(known.train.names)} people", flush=True)
+        embed, frozen = mobile_face_net_ms1m.embed, mobile_face_net_ms1m.load()
+        embeddings = cache.once(
+            run.workdir,
+            name="mobile_face_net_ms1m",
+            inputs=(frozen, known.train.images),
+            compute=lambda: fine_tuning.embeddings(embed, frozen, known.train.images),
+        )
+        target = fine_tuning.fine_tune(
+            key,
+            embed,
+            frozen,
+            jnp.asarray(embeddings),
+            known.train.labels,
+            classes=len(known.train.names),
+            shape=known.train.images.shape[1:],
+            **dataclasses.asdict(self),
+        )
+        logits = judging.batched(lambda x: target.predict(x).logits)(known.test.images)
+        return target, identity.top_k(logits, known.test.labels, 1)
+
+    def provenance(self, *known: str) -> Provenance:
+        """Its design, and the data sets that it was trained on."""
+        return Provenance("MobileFaceNet", frozenset({"MS-Celeb-1M", *known}))
+
+    def about(self, classes: int) -> str:
+        """What it is, in words."""
+        return f"A linear head on the MobileFaceNet of MS-Celeb-1M, of {classes}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """A method, a module of `mijax.attacks`, and its hyper-parameters."""
+    """A method, a module of `mijax.attacks`, and its hyper-parameters.
+
+    Attributes:
+      method: the module.
+      config: its `Config`.
+      aggregated: whether the mean image of its restarts is a row of its own.
+      students: networks into which the target is distilled first, on public images.
+    """
 
     method: ModuleType
     config: Any
+    aggregated: bool = False
+    students: tuple[Model, ...] = ()
 
     @property
     def name(self) -> str:
@@ -69,7 +162,10 @@ class Attack:
 
 
 Null = Callable[[jax.Array, TrainTest, Dataset | None], TrainTest]
-Judges = Callable[[Run, Target, TrainTest, Dataset | None], list[judging.Judge]]
+Judges = Callable[
+    [Run, judging.Judge | None, TrainTest, Dataset | None],
+    tuple[list[judging.Judge], list[str]],
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,13 +176,16 @@ class Study:
       title: what it is, for the page's heading.
       data: who is private, from `--dataset` and the data folder.
       target: the attacked classifier.
-      evaluator: one that knows everyone, and judges.
-      judges: feature spaces for 1-NN identification; the verdict is the last one's.
+      evaluator: one that knows everyone, and judges; None for none.
+      judges: feature spaces for 1-NN identification, and why some are not at hand;
+        the verdict is the lowest of those that share no layers or data with the target.
       attacks: by the name that the table's row bears.
       nulls: what a target is trained on that cannot leak, by `--null`.
+      null_rows: the nulls whose targets the first attack is run on too, as rows.
       glimpses: what is seen of a private image, by `--glimpse`.
       blind: fields of the first attack's `Config` with which it ignores the target: the
         baseline where there is a glimpse.
+      victims: how many identities are attacked, the first; None for all.
       repeats: reconstructions of each identity.
       anchors: images drawn from the prior, as public ones.
       published: the paper's number, by the attack's name and the metric.
@@ -95,15 +194,17 @@ class Study:
 
     title: str
     data: Callable[[str | None, str | None], World]
-    target: Model
-    evaluator: Model
+    target: Model | FineTuned
+    evaluator: Model | None
     judges: Judges
     attacks: Mapping[str, Attack]
     nulls: Mapping[str, Null] = dataclasses.field(default_factory=dict)
+    null_rows: tuple[str, ...] = ()
     glimpses: Mapping[str, Callable[[Any], Glimpse]] = dataclasses.field(
         default_factory=dict
     )
     blind: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    victims: int | None = None
     repeats: int = 1
     anchors: int = 512
     published: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
@@ -117,7 +218,7 @@ def main(
     studies = [*quick.values(), *paper.values()]
     every = {name: a for study in studies for name, a in study.attacks.items()}
     flags.DEFINE_integer(
-        "num_victims", None, "Identities to attack; all.", lower_bound=1
+        "num_victims", None, "Identities to attack, the first.", lower_bound=1
     )
     flags.DEFINE_integer(
         "num_shown", 10, "Identities in the figure: the first.", lower_bound=1
@@ -130,7 +231,8 @@ def main(
         if options:
             flags.DEFINE_enum(flag, "none", ["none", *options], about)
     target = common.from_config(studies[0].target, "target")
-    evaluator = common.from_config(studies[0].evaluator, "evaluator")
+    judge = next((s.evaluator for s in studies if s.evaluator is not None), None)
+    evaluator = judge and common.from_config(judge, "evaluator")
     configs = {a.name: a.method.Config() for a in every.values()}
     methods = {name: common.from_config(own, name) for name, own in configs.items()}
 
@@ -144,7 +246,7 @@ def main(
         return dataclasses.replace(
             study,
             target=target(study.target),
-            evaluator=evaluator(study.evaluator),
+            evaluator=study.evaluator and evaluator and evaluator(study.evaluator),
             attacks={
                 name: dataclasses.replace(a, config=methods[a.name](a.config))
                 for name, a in study.attacks.items()
@@ -202,21 +304,30 @@ _NULLS_IN_WORDS = {
 
 
 def by_faces(
-    run: Run, expert: Target, private: TrainTest, public: Dataset | None
-) -> list[judging.Judge]:
-    """The evaluator's features, and MobileFaceNet's where its weights are at hand."""
-    own = judging.evaluator("evaluator", expert, private.train, public)
-    other = judging.face_features(run.data_dir, private.train, public)
-    return [own] if other is None else [own, other]
+    run: Run, own: judging.Judge | None, private: TrainTest, public: Dataset | None
+) -> tuple[list[judging.Judge], list[str]]:
+    """The evaluator, and the public face networks that are at hand."""
+    found, absent = judging.face_networks(
+        run.data_dir, run.workdir, private.train, public
+    )
+    return [*([own] if own else []), *found], absent
+
+
+def by_faces_of_private(
+    run: Run, own: judging.Judge | None, private: TrainTest, public: Dataset | None
+) -> tuple[list[judging.Judge], list[str]]:
+    """As `by_faces`, among the private people alone, which takes less time."""
+    del public
+    return by_faces(run, own, private, None)
 
 
 def by_pixels(
-    run: Run, expert: Target, private: TrainTest, public: Dataset | None
-) -> list[judging.Judge]:
-    """The evaluator's features, and raw pixels."""
+    run: Run, own: judging.Judge | None, private: TrainTest, public: Dataset | None
+) -> tuple[list[judging.Judge], list[str]]:
+    """The evaluator, and raw pixels."""
     del run
-    own = judging.evaluator("evaluator", expert, private.train, public)
-    return [own, judging.pixels(private.train, public)]
+    raw = judging.pixels(private.train, public)
+    return [*([own] if own else []), raw], []
 
 
 # Measuring ------------------------------------------------------------------------
@@ -250,25 +361,23 @@ def measure(run: Run, study: Study) -> report.Page:
     print(f"private: {world.name}, {len(world.private):,} images", flush=True)
     private = data.train_test(world.private, test_fraction=0.2, seed=run.seed)
     keys = run.keys("target", "evaluator", "attack", "random", "null")
-    known = (
-        study.nulls[null](keys["null"], private, world.public)
-        if null != "none"
-        else private
-    )
-    target, target_hits = train(
-        run, keys["target"], "target", study.target, known, world.mirror
-    )
-    expert, expert_hits = train(
-        run,
-        keys["evaluator"],
-        "evaluator",
-        study.evaluator,
-        everyone(run, world, private),
-        world.mirror,
-    )
+    student_key = jax.random.fold_in(keys["attack"], 1)
+
+    def trained_on(null: str, name: str) -> tuple[Target, np.ndarray]:
+        known = private
+        if null != "none":
+            known = study.nulls[null](keys["null"], private, world.public)
+        return study.target.train(run, keys["target"], name, known, world.mirror)
+
+    target, target_hits = trained_on(null, "target")
+    results = Results([Record({}, "target_test_accuracy", report.metric(target_hits))])
+    own = None
+    if study.evaluator is not None:
+        own, hits = expert(run, keys["evaluator"], study.evaluator, world, private)
+        results += Results([Record({}, "evaluator_test_accuracy", report.metric(hits))])
 
     classes = np.arange(len(world.private.names), dtype=np.int32)
-    labels = np.repeat(classes[: values.num_victims], study.repeats)
+    labels = np.repeat(classes[: values.num_victims or study.victims], study.repeats)
     prior = mijax.priors.load(world.prior)
     z = jax.random.normal(
         keys["random"], (max(study.anchors, len(labels)), prior.latent_size)
@@ -280,9 +389,22 @@ def measure(run: Run, study: Study) -> report.Page:
     if seen != "none":
         glimpse = study.glimpses[seen](jnp.asarray(subjects))
         knowledge = dataclasses.replace(knowledge, glimpse=glimpse)
-    found = attack(run, keys["attack"], study, knowledge)
+    blind = {
+        name: dataclasses.replace(knowledge, target=trained_on(name, f"null_{name}")[0])
+        for name in study.null_rows
+    }
+    shown = anchors if world.public is None else world.public.images
+
+    def taught(name: str, attack: Attack, known: WhiteBox) -> WhiteBox:
+        students = [
+            distilled(run, student_key, f"student_{index}_{name}", each, known, shown)
+            for index, each in enumerate(attack.students)
+        ]
+        return dataclasses.replace(known, surrogates=tuple(students))
+
+    found = attack(run, keys["attack"], study, knowledge, blind, taught)
     measured = Measured(
-        {name: arrays["x"] for name, arrays in found.items()}
+        images_of(study, found, world.mirror)
         | {
             "surest_sample": judging.surest(target, anchors, labels),
             RANDOM: drawn[: len(labels)],
@@ -294,41 +416,40 @@ def measure(run: Run, study: Study) -> report.Page:
         subjects,
         None if knowledge.glimpse is None else np.asarray(knowledge.glimpse.image),
     )
-    judges = study.judges(run, expert, private, world.public)
-    results = Results(
+    judges, absent = study.judges(run, own and own.judge, private, world.public)
+    features = {
+        judge.name: {row: judge.features(x) for row, x in measured.images.items()}
+        for judge in judges
+    }
+    results += Results(judged(study, measured, target, own, judges, features))
+    verdict = strongest(study, results, judges, study.target.provenance(world.name))
+    main = next(judge for judge in judges if judge.name == verdict.judge)
+    results += Results(
         [
-            Record({}, "target_test_accuracy", report.metric(target_hits)),
-            Record({}, "evaluator_test_accuracy", report.metric(expert_hits)),
-            *judged(study, measured, target, expert, judges),
-            *distributions(measured, judges[-1]),
+            *distributions(measured, main, features[main.name]),
             *paired(study, measured),
         ]
     )
-    lead, *pictures = draw(run, study, measured, world, judges[-1], results)
-    main_judge = judges[-1].name
+    lead, *pictures = draw(run, study, measured, world, main, results)
     table = Results(
         [
-            *results.filter(metric=("top1", "top5"), judge="evaluator"),
-            *results.filter(
-                metric=("identity_1nn", "knn_distance"),
-                judge=main_judge,
-                among=("everyone", ""),
-            ),
-            *results.filter(metric=("psnr", "ssim")),
+            *results.filter(metric="identity_1nn", among="private", by="nearest image"),
+            *results.filter(metric=("top1", "top5", "psnr", "ssim")),
             *results.filter(metric="success_rate"),
         ]
-    ).pivot(rows=("images",), columns=("metric",))
-    network = type(study.target.network(len(classes))).__name__
+    ).pivot(rows=("images",), columns=("metric", "judge"))
     return report.Page(
         title=f"{study.title} against {world.name}"
         + ("" if null == "none" else f" (null case: {null})"),
-        verdict=verdict(study, results, main_judge, len(labels)),
+        verdict=in_words(study, results, verdict, len(labels), len(classes)),
         lead=lead,
-        caption=f"How well each method recovers the {len(labels)} victims, judged by "
-        f"the evaluator (top-k) and by {main_judge} (1-NN)",
+        caption=f"How well each method recovers the {len(labels)} victims: by the "
+        f"nearest real image of {len(classes)} people in each judge's features, and by "
+        "classifiers",
         table=table,
-        attacked=f"{network} of {len(classes)} private identities, {world.name}; "
-        f"{len(private.train)} training images. {_NULLS_IN_WORDS.get(null, null)}",
+        attacked=f"{study.target.about(len(classes))} private identities, "
+        f"{world.name}; {len(private.train)} training images. "
+        f"{_NULLS_IN_WORDS.get(null, null)}",
         knowledge=f"White box: parameters and architecture; the shipped prior "
         f"{world.prior} (trained on none of these people) and {study.anchors} samples "
         f"of it. {_SEEN[seen]} Restarts are chosen by the attack's own loss.",
@@ -338,7 +459,7 @@ def measure(run: Run, study: Study) -> report.Page:
         results=results,
         pictures=pictures,
         differences=study.differences,
-        caveats=caveats(judges, world),
+        caveats=caveats(judges, absent, verdict, world),
     )
 
 
@@ -350,54 +471,120 @@ _SEEN = {
 }
 
 
-def train(
-    run: Run, key: jax.Array, name: str, model: Model, known: TrainTest, mirror: bool
-) -> tuple[Target, np.ndarray]:
-    """Trains one of the study's models; returns it with its hits on test images."""
-    rate = optax.cosine_decay_schedule(model.learning_rate, model.steps)
-    return run.train(
-        key,
-        name,
-        model.network(len(known.train.names)),
-        known,
-        optimizer=optax.adamw(rate, weight_decay=model.weight_decay),
-        steps=model.steps,
-        batch_size=model.batch_size,
-        augment=training.shift_and_mirror(3, mirror),
+class Expert(NamedTuple):
+    """The evaluator: a classifier of everyone, and the judge in its features."""
+
+    classifier: Target
+    judge: judging.Judge
+
+
+def expert(
+    run: Run, key: jax.Array, model: Model, world: World, private: TrainTest
+) -> tuple[Expert, np.ndarray]:
+    """Trains the evaluator on private people and public ones; and its hits."""
+    known = private
+    if world.public is not None:
+        at_least = 10 if world.prior == "faces64" else 1
+        joint = data.evaluation(world.private, world.public, at_least=at_least)
+        known = data.train_test(joint, test_fraction=0.2, seed=run.seed)
+    classifier, hits = model.train(run, key, "evaluator", known, world.mirror)
+    judge = judging.evaluator(
+        "evaluator",
+        model.provenance(world.name),
+        classifier,
+        private.train,
+        world.public,
     )
-
-
-def everyone(run: Run, world: World, private: TrainTest) -> TrainTest:
-    """What the evaluator is trained on: private people and public ones."""
-    if world.public is None:
-        return private
-    at_least = 10 if world.prior == "faces64" else 1
-    joint = data.evaluation(world.private, world.public, at_least=at_least)
-    return data.train_test(joint, test_fraction=0.2, seed=run.seed)
+    return Expert(classifier, judge), hits
 
 
 def attack(
-    run: Run, key: jax.Array, study: Study, knowledge: WhiteBox
+    run: Run,
+    key: jax.Array,
+    study: Study,
+    knowledge: WhiteBox,
+    blind: Mapping[str, WhiteBox],
+    taught: Callable[[str, Attack, WhiteBox], WhiteBox],
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Runs the attacks, and where there is a glimpse its inpainting by the prior."""
+    """Runs the attacks; the first also on the null targets, and to inpaint a glimpse.
+
+    Args:
+      run: where results are kept.
+      key: the same for every attack.
+      study: the attacks.
+      knowledge: of the target.
+      blind: of the null targets.
+      taught: `(name, attack, knowledge)` with the students that the attack needs.
+
+    Returns:
+      The fields of each row's `Reconstruction`, by the row's name.
+    """
     compiled = {
         a.name: programs.over_victims(a.method.attack, knowledge.victims)
         for a in study.attacks.values()
     }
-    attacks = dict(study.attacks)
+    first = next(iter(study.attacks.values()))
+    rows = {name: (a, knowledge) for name, a in study.attacks.items()}
+    rows |= {f"null_{name}": (first, known) for name, known in blind.items()}
     if knowledge.glimpse is not None:
-        first = next(iter(attacks.values()))
         config = dataclasses.replace(first.config, **study.blind)
-        attacks[INPAINTED] = Attack(first.method, config)
+        rows[INPAINTED] = dataclasses.replace(first, config=config), knowledge
 
     def compute(name: str) -> dict[str, Any]:
         print(f"attack: {name}", flush=True)
-        chosen = attacks[name]
-        result, seconds = compiled[chosen.name](key, knowledge, chosen.config)
+        chosen, known = rows[name]
+        known = taught(name, chosen, known)
+        result, seconds = compiled[chosen.name](key, known, chosen.config)
         arrays = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
         return {k: v for k, v in arrays.items() if v is not None} | seconds
 
-    return {name: run.once(name, lambda name=name: compute(name)) for name in attacks}
+    return {name: run.once(name, lambda name=name: compute(name)) for name in rows}
+
+
+def distilled(
+    run: Run,
+    key: jax.Array,
+    name: str,
+    model: Model,
+    knowledge: WhiteBox,
+    images: np.ndarray,
+) -> Target:
+    """Distils the target into a student on public images, from its last checkpoint."""
+    training_ = lomma.student(
+        knowledge,
+        model.network(knowledge.target.num_classes),
+        learning_rate=model.learning_rate,
+    )
+    init_key, fit_key = jax.random.split(
+        jax.random.fold_in(key, zlib.crc32(name.encode()))
+    )
+    state = resumable.train(
+        fit_key,
+        training_.init(init_key),
+        training_.step,
+        lomma.examples(knowledge, images),
+        name=name,
+        folder=run.workdir / "checkpoints" / name,
+        batch_size=min(model.batch_size, len(images)),
+        steps=model.steps,
+        chunk=100,
+    )
+    return training_.finish(state)
+
+
+def images_of(
+    study: Study, found: Mapping[str, Mapping[str, np.ndarray]], mirror: bool
+) -> dict[str, np.ndarray]:
+    """The images of each row; of an aggregated attack, its restarts' mean too."""
+    fields = [f.name for f in dataclasses.fields(Reconstruction)]
+    rows = {}
+    for name, arrays in found.items():
+        rows[name] = arrays["x"]
+        if name in study.attacks and study.attacks[name].aggregated:
+            parts = {k: jnp.asarray(v) for k, v in arrays.items() if k in fields}
+            mean = aggregation.mean(Reconstruction(**parts), mirror=mirror)
+            rows[f"{name}_mean"] = np.asarray(mean)
+    return rows
 
 
 def first_images(private: Dataset, labels: np.ndarray) -> np.ndarray:
@@ -420,18 +607,28 @@ def judged(
     study: Study,
     measured: Measured,
     target: Target,
-    expert: Target,
+    own: Expert | None,
     judges: Sequence[judging.Judge],
+    features: Mapping[str, Mapping[str, np.ndarray]],
 ) -> list[Record]:
-    """Every metric of every row of images, compared with random latents."""
+    """Every metric of every row of images, compared with random latents.
+
+    Args:
+      study: the attacks and the paper's numbers.
+      measured: the images.
+      target: which also judges its own images: `success_rate`.
+      own: the evaluator.
+      judges: feature spaces.
+      features: of the images, by judge and row.
+    """
     labels = measured.labels
     clusters = labels if len(np.unique(labels)) < len(labels) else None
     records = []
 
     def record(
-        metric: str, measure: Callable[[np.ndarray], np.ndarray], **about: str
+        metric: str, measure: Callable[[np.ndarray], np.ndarray], of: Any, **about: str
     ) -> None:
-        values = {row: measure(x) for row, x in measured.images.items()}
+        values = {row: measure(x) for row, x in of.items()}
         for row, line in values.items():
             real = row == REAL
             value = report.metric(
@@ -444,37 +641,50 @@ def judged(
             )
             records.append(Record({"images": row} | about, metric, value))
 
-    expert_logits = judging.batched(lambda x: expert.predict(x).logits)
-    target_logits = judging.batched(lambda x: target.predict(x).logits)
-    for k in (1, 5):
-        record(
-            f"top{k}",
-            lambda x, k=k: identity.top_k(expert_logits(x), labels, k),
-            judge="evaluator",
-        )
+    def logits(classifier: Target) -> dict[str, np.ndarray]:
+        predict = judging.batched(lambda x: classifier.predict(x).logits)
+        return {row: predict(x) for row, x in measured.images.items()}
+
+    def top(k: int) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda logits: identity.top_k(logits, labels, k)
+
+    if own is not None:
+        predicted = logits(own.classifier)
+        record("top1", top(1), predicted, judge="evaluator")
+        record("top5", top(5), predicted, judge="evaluator")
     for judge in judges:
-        for among in ("everyone", "private"):
+        seen = features[judge.name]
+        for among in ("everyone", "private") if judge.knows_everyone else ("private",):
             record(
                 "identity_1nn",
-                lambda x, j=judge, a=among: j.nearest(x, labels, a == "everyone"),
+                lambda x, judge=judge, among=among: judge.nearest(x, labels, among),
+                seen,
                 judge=judge.name,
                 among=among,
+                by="nearest image",
             )
+        record(
+            "identity_1nn",
+            lambda x, judge=judge: judge.nearest_mean(x, labels),
+            seen,
+            judge=judge.name,
+            among="private",
+            by="nearest mean",
+        )
         for metric in ("knn_distance", "feature_distance"):
             record(
                 metric,
                 lambda x, distance=getattr(judge, metric): distance(x, labels),
+                seen,
                 judge=judge.name,
             )
-    record(
-        "success_rate",
-        lambda x: identity.top_k(target_logits(x), labels, 1),
-        judge="target",
-    )
+    record("success_rate", top(1), logits(target), judge="target")
     return records
 
 
-def distributions(measured: Measured, judge: judging.Judge) -> list[Record]:
+def distributions(
+    measured: Measured, judge: judging.Judge, features: Mapping[str, np.ndarray]
+) -> list[Record]:
     """Frechet distance and precision/recall/density/coverage to the private images.
 
     In the first principal directions of the private images' features; where there are
@@ -486,8 +696,8 @@ def distributions(measured: Measured, judge: judging.Judge) -> list[Record]:
     directions = directions[:_DIRECTIONS].T
     real = (private - center) @ directions
     records = []
-    for row, x in measured.images.items():
-        fake = (judge.features(x) - center) @ directions
+    for row in measured.images:
+        fake = (features[row] - center) @ directions
         if row == "mean_image" or len(fake) <= len(directions.T):
             continue
         about = {"images": row, "judge": judge.name}
@@ -527,29 +737,85 @@ def paired(study: Study, measured: Measured) -> list[Record]:
 # The page -------------------------------------------------------------------------
 
 
-def verdict(study: Study, results: Results, judge: str, victims: int) -> str:
-    """What the strongest attack recovers, compared with no target and with reality."""
+class Verdict(NamedTuple):
+    """Who is believed.
 
-    def identified(row: str) -> Metric:
-        return results.value("identity_1nn", images=row, judge=judge, among="everyone")
+    Attributes:
+      attack: the row that is named most often by the judge who names it least often.
+      judge: that judge, of those that share nothing with the target.
+      related: what each of the other judges shares with the target.
+    """
+
+    attack: str
+    judge: str
+    related: Mapping[str, Sequence[str]]
+
+
+def strongest(
+    study: Study, results: Results, judges: Sequence[judging.Judge], target: Provenance
+) -> Verdict:
+    """The strongest attack, by the lowest of the judges that are unrelated to it.
+
+    Where each judge shares something with the target, the last one judges.
+    """
+    related = {j.name: evaluation.shared(j.provenance, target) for j in judges}
+    heard = [j.name for j in judges if not related[j.name]] or [judges[-1].name]
+    rows = [
+        row
+        for name, attack in study.attacks.items()
+        for row in (name, f"{name}_mean")[: 1 + attack.aggregated]
+    ]
+
+    def identified(row: str, judge: str) -> float:
+        return _identified(results, row, judge).value
+
+    best = max(rows, key=lambda row: min(identified(row, judge) for judge in heard))
+    judge = min(heard, key=lambda judge: identified(best, judge))
+    return Verdict(best, judge, {name: what for name, what in related.items() if what})
+
+
+def _identified(results: Results, row: str, judge: str) -> Metric:
+    return results.value(
+        "identity_1nn", images=row, judge=judge, among="private", by="nearest image"
+    )
+
+
+def in_words(
+    study: Study, results: Results, verdict: Verdict, victims: int, people: int
+) -> str:
+    """What the strongest attack recovers, compared with no target and with reality."""
 
     def percent(x: float | None) -> str:
         return "-" if x is None else f"{100 * x:.0f}"
 
-    best = max(study.attacks, key=lambda name: identified(name).value)
-    line = identified(best)
+    def of(row: str) -> str:
+        return percent(_identified(results, row, verdict.judge).value)
+
+    line = _identified(results, verdict.attack, verdict.judge)
+    nulls = "".join(
+        f", the same attack on a target that cannot leak ({name}) {of(f'null_{name}')}"
+        for name in study.null_rows
+    )
+    trust = (
+        "which shares layers or data with the target"
+        if verdict.judge in verdict.related
+        else "a network that shares neither layers nor data with the target"
+    )
     return (
-        f"From the images of {best.replace('_', ' ')}, the strongest of "
-        f"{len(study.attacks)} attacks, a nearest-neighbor search among everyone in "
-        f"the data ({judge}) names the right identity for {percent(line.value)} % of "
-        f"{victims} victims (95 % interval {percent(line.low)} to "
+        f"From the images of {verdict.attack.replace('_', ' ')}, {verdict.judge} "
+        f"({trust}) names the right one of {people} people for {percent(line.value)} % "
+        f"of {victims} victims (95 % interval {percent(line.low)} to "
         f"{percent(line.high)} %). Random images of the same prior, which need no "
-        f"target, reach {percent(identified(RANDOM).value)} %, and real held-out "
-        f"images {percent(identified(REAL).value)} %."
+        f"target, reach {of(RANDOM)} %{nulls}, and real held-out images {of(REAL)} %."
     )
 
 
-def caveats(judges: Sequence[judging.Judge], world: World) -> list[str]:
+def caveats(
+    judges: Sequence[judging.Judge],
+    absent: Sequence[str],
+    verdict: Verdict,
+    world: World,
+) -> list[str]:
     """What a reader must know before quoting a figure of this page."""
     lines = [
         "success_rate is the attacked model's own verdict. It is near 1 for any "
@@ -557,20 +823,28 @@ def caveats(judges: Sequence[judging.Judge], world: World) -> list[str]:
         "identity_1nn.",
         "surest_sample also uses the target: of the samples drawn from the prior, "
         "the one that it is surest of, with no search at all.",
-        "identity_1nn is among everyone in the data set "
-        f"({judges[-1].labels.max() + 1:,} identities), or among the private ones.",
     ]
+    lines += [
+        f"{name} shares its {' and '.join(what)} with the target, which flatters."
+        for name, what in verdict.related.items()
+    ]
+    lines += [
+        f"identity_1nn of {judge.name} among everyone is among "
+        f"{judge.labels.max() + 1:,} identities."
+        for judge in judges
+        if judge.knows_everyone
+    ]
+    if verdict.judge in verdict.related:
+        lines.append(
+            "No judge at hand is unrelated to the target: install the packages of the "
+            "extra `judges`, or give --data_dir with MobileFaceNet's weights."
+        )
     if world.public is None:
         lines.append(
-            "This data set has no public part: the evaluator knows private people "
+            "This data set has no public part: an evaluator would know private people "
             "alone, which flatters every attack."
         )
-    if len(judges) == 1:
-        lines.append(
-            "MobileFaceNet's weights are not at hand (--data_dir), so every judge here "
-            "was trained on the private people."
-        )
-    return lines
+    return [*lines, *absent]
 
 
 def draw(
@@ -593,7 +867,7 @@ def draw(
         for name, x in measured.images.items()
         if name not in ("mean_image", REAL)
     ]
-    if world.public is not None:
+    if world.public is not None and judge.knows_everyone:
         public = judge.reference[judge.labels >= judge.num_private]
         near = identity.nearest_neighbor(
             judge.features(private), public, np.arange(len(public))
@@ -605,7 +879,7 @@ def draw(
     searched = {
         name: trace.reshape(-1, trace.shape[-1])
         for name, trace in measured.traces.items()
-        if name == INPAINTED or study.attacks[name].method is first_method
+        if name not in study.attacks or study.attacks[name].method is first_method
     }
     pictures = [
         report.Picture(
@@ -615,7 +889,7 @@ def draw(
         )
     ]
     lines = results.filter(
-        metric="identity_1nn", judge=judge.name, among="private"
+        metric="identity_1nn", judge=judge.name, among="private", by="nearest image"
     ).pivot(rows=("images",), columns=("metric",))
     values = [row[0] for row in lines.cells if row[0] is not None]
     figures.bars(

@@ -17,7 +17,7 @@ from mijax.attacks.attributes import (
     tree_inversion,
 )
 from mijax.attacks.federated import feature_leakage, participant_gan
-from mijax.attacks.inversion import gmi, mi_face, ppa
+from mijax.attacks.inversion import gmi, lomma, mi_face, ppa
 from mijax.attacks.leakage import (
     cpl,
     dlg,
@@ -26,21 +26,28 @@ from mijax.attacks.leakage import (
     idlg,
     imprint,
     inverting_gradients,
+    learning_to_invert,
     linear_leak,
 )
 from mijax.attacks.pipeline import (
     capacity_abuse,
     correlated_values,
+    exposure,
+    informed_adversary,
     least_significant_bits,
     poisoned_regression,
+    prior_aware,
     sign_encoding,
 )
 from mijax.attacks.properties import deep_sets
+from mijax.attacks.split import inverse_network as split_inverse_network
+from mijax.attacks.split import query_free, regularized_mle
 
 ALL = (
     # Inversion of a trained model.
     mi_face,
     gmi,
+    lomma,
     ppa,
     # Gradient leakage.
     dlg,
@@ -50,6 +57,7 @@ ALL = (
     grad_inversion,
     ggl,
     linear_leak,
+    learning_to_invert,
     imprint,
     # A seat in a federated training.
     participant_gan,
@@ -63,6 +71,10 @@ ALL = (
     approximate_inference,
     csmia,
     lomia,
+    # Inversion of what crosses a split network.
+    regularized_mle,
+    split_inverse_network,
+    query_free,
     # Memorization by malicious training code.
     least_significant_bits,
     correlated_values,
@@ -70,4 +82,8 @@ ALL = (
     capacity_abuse,
     # Properties of the training set.
     deep_sets,
+    # Unintended memorization.
+    exposure,
+    informed_adversary,
+    prior_aware,
 )

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mijax.audit import auditing, models, rows
+from mijax.audit import adversaries, auditing, models, rows
 
 
 def _names(text: str) -> list[str]:
@@ -29,12 +29,22 @@ def _names(text: str) -> list[str]:
 
 
 def _bins(text: str) -> tuple[str, list[float]]:
-    name, _, edges = text.partition(":")
+    name, _, edges = text.rpartition(":")
     try:
         return name, [float(edge) for edge in edges.split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not NAME:EDGE,EDGE such as age:18,30,45"
+        ) from error
+
+
+def _tolerance(text: str) -> tuple[str, float]:
+    name, _, number = text.rpartition(":")
+    try:
+        return name, float(number)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME:NUMBER such as age:5"
         ) from error
 
 
@@ -70,16 +80,19 @@ def _parser(name: str) -> argparse.ArgumentParser:
     add("--numeric", type=_names, default=[], help="columns that are numbers")
     add("--categorical", type=_names, default=[], help="columns that are not")
     add("--bins", type=_bins, action="append", default=[], help="NAME:EDGE,EDGE")
+    add("--tolerance", type=_tolerance, action="append", default=[], help="NAME:NUMBER")
     add("--groups", type=_names, help="fields whose groups are compared")
     add(
         "--knows",
         type=_names,
-        default=list(auditing.KNOWS),
-        help="of what the model released: outcome (nothing), label, score, score:2",
+        help="of what the model released: outcome (nothing), label, score, score:2, "
+        "top:2, noise:0.1",
     )
+    add("--hidden", type=_names, default=[], help="fields that nobody knows either")
     add("--unknown", default="keep", help="others with a text of no member: keep, drop")
+    add("--batch", type=int, default=adversaries.BLOCK, help="rows asked at a time")
     add("--workdir", default="runs/audit_table", help="where the report lands")
-    add("--seed", type=int, default=0, help="of folds and ties")
+    add("--seed", type=int, default=0, help="of folds, noise and ties")
     return parser
 
 
@@ -107,6 +120,9 @@ def main(arguments: Sequence[str] | None = None, name: str = "mijax-audit") -> i
             numeric=options.numeric,
             categorical=options.categorical,
             bins=dict(options.bins),
+            tolerance=dict(options.tolerance),
+            hidden=options.hidden,
+            batch=options.batch,
             groups=options.groups,
             unknown=options.unknown,
             seed=options.seed,

@@ -3,24 +3,42 @@
 import dataclasses
 import os
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mijax.audit import adversaries, models, rows, verdicts
+from mijax.audit import adversaries, learned, models, planning, rows, verdicts
 from mijax.audit.adversaries import Answers
-from mijax.audit.models import Model, Reader
+from mijax.audit.models import Reader
+from mijax.audit.planning import Field, Plan
+from mijax.audit.releases import WHAT_IF, Release
 from mijax.audit.rows import Frame
 from mijax.audit.verdicts import Attack
 from mijax.evaluation import imputation
 from mijax.metrics.intervals import Interval, proportion
 
-KNOWS = "outcome", "label", "score:2"
-_MANY = 50  # candidates of a sensitive field
-_SMALL = 6  # categories, up to which groups of a field are compared
 _BAR = 1e-9  # accuracies that differ by more do differ
+_SAID = 5.0  # seconds between two words of progress
+Beliefs = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclasses.dataclass(frozen=True)
+class WhatIf:
+    """What an adversary would name if the model released its scores otherwise.
+
+    Attributes:
+      release: its name.
+      accuracy: of what would be released, on members and others, by the likeliest
+        class; of a regression its root mean squared error.
+      attack: of the adversary who knows it and the outcome.
+    """
+
+    release: str
+    accuracy: tuple[float, float]
+    attack: Attack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +55,7 @@ class FieldReport:
       baseline_accuracy: of members out of fold, and of others.
       uninformed_accuracy: of the imputation that does not know the outcome.
       attacks: every one.
+      what_if: other releases than those that adversaries know.
       asked_accuracy: the model's accuracy on members and others as they were asked.
       moves: share of people for whom the answer differs between candidates.
       warnings: what a reader must know.
@@ -53,6 +72,7 @@ class FieldReport:
     baseline_accuracy: tuple[Interval, Interval]
     uninformed_accuracy: tuple[float, float]
     attacks: tuple[Attack, ...]
+    what_if: tuple[WhatIf, ...]
     asked_accuracy: tuple[float, float]
     moves: float
     warnings: tuple[str, ...]
@@ -111,17 +131,6 @@ class Report:
         return page.write(self, pathlib.Path(folder), settings or {})
 
 
-@dataclasses.dataclass(frozen=True)
-class _Field:
-    """One sensitive field: codes of all rows, and a row that has each value."""
-
-    name: str
-    values: tuple[str, ...]
-    codes: NDArray[np.intp]
-    examples: NDArray[np.intp]
-    binned: bool
-
-
 def table(
     model: Any,
     frame: Frame,
@@ -129,13 +138,16 @@ def table(
     sensitive: str | Sequence[str],
     target: str,
     members: str | NDArray,
-    knows: str | Sequence[str] = KNOWS,
-    without: Sequence[str] | str = (),
-    numeric: Sequence[str] = (),
-    categorical: Sequence[str] = (),
+    knows: str | Sequence[str] | None = None,
+    hidden: str | Sequence[str] = (),
+    without: str | Sequence[str] = (),
+    numeric: str | Sequence[str] = (),
+    categorical: str | Sequence[str] = (),
     bins: Mapping[str, Sequence[float]] | None = None,
-    groups: Sequence[str] | None = None,
+    tolerance: Mapping[str, float] | None = None,
+    groups: str | Sequence[str] | None = None,
     unknown: str = "keep",
+    batch: int = adversaries.BLOCK,
     seed: int = 0,
     progress: Callable[[str], None] = lambda said: None,
 ) -> Report:
@@ -151,324 +163,103 @@ def table(
       target: the column that the model predicts.
       members: the column that says who was trained on, or that for every row, `[N]`.
       knows: what adversaries know beside all other fields and the outcome: "outcome"
-        (nothing), "label", "score", or "score:2" for two digits of what the model
-        released about the person.
+        (nothing), or what the model released about the person, "label", "score",
+        "score:2" for two digits, "top:2", "noise:0.1"; None for outcome, label and
+        score:2.
+      hidden: columns that the adversary does not know either; the model is asked about
+        every completion.
       without: columns that neither model nor adversary has; "auto" also leaves what no
         imputation can use to the model alone.
       numeric: columns that are numbers, however few their values.
       categorical: columns that are not, however many.
       bins: edges that cut a numeric sensitive field; it is asked at the bin's median.
+      tolerance: the distance within which a guess of a numeric sensitive field is
+        right; it is asked at values of the file about that far apart.
       groups: fields whose groups are compared; None for all small ones.
       unknown: "keep" asks about all others; "drop" leaves out those with a text that
         no member has.
-      seed: of folds and ties.
+      batch: how many rows the model is asked about at a time.
+      seed: of folds, noise and ties.
       progress: is told what is going on, a line at a time.
 
     Raises:
       ValueError: the table, the names or the model do not fit; one line says all that
         is wrong, and what to do.
     """
-    frame = rows.checked(frame)
-    sensitive = _listed(sensitive)
-    knows = _listed(knows)
-    plan = _preflight(
+    if not isinstance(batch, int | np.integer) or batch < 1:
+        raise ValueError(f"--batch={batch}: give a positive number of rows")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"--seed={seed}: give an integer that is not negative")
+    planned = planning.make(
         models.adapt(model),
-        frame,
-        tuple(dict.fromkeys(sensitive)),
-        target,
-        members,
-        tuple(dict.fromkeys(knows)),
-        without,
-        numeric,
-        categorical,
-        bins or {},
-        groups,
-        unknown,
+        rows.checked(frame),
+        sensitive=planning.listed(sensitive),
+        target=target,
+        members=members,
+        hidden=planning.listed(hidden),
+        knows=None if knows is None else planning.listed(knows),
+        without=planning.listed(without),
+        numeric=planning.listed(numeric),
+        categorical=planning.listed(categorical),
+        bins=bins or {},
+        tolerance=tolerance or {},
+        groups=None if groups is None else planning.listed(groups),
+        unknown=unknown,
     )
-    return _audit(plan, seed, progress)
+    return _audit(planned, batch, seed, progress)
 
 
-def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What is asked, of whom, and what the imputation reads."""
-
-    model: Model
-    frame: Frame
-    fields: tuple[_Field, ...]
-    target: str
-    outcome: NDArray  # [N], codes, or numbers of a regression
-    categories: tuple[str, ...]  # of the target; empty of a regression
-    sides: tuple[NDArray[np.intp], NDArray[np.intp]]
-    given: tuple[str, ...]  # to the model
-    known: tuple[str, ...]  # to the imputation
-    numeric: tuple[str, ...]
-    categorical: tuple[str, ...]
-    knows: tuple[str, ...]
-    groups: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def _preflight(
-    model: Model,
-    frame: Frame,
-    sensitive: tuple[str, ...],
-    target: str,
-    members: str | NDArray,
-    knows: tuple[str, ...],
-    without: Sequence[str] | str,
-    numeric: Sequence[str],
-    categorical: Sequence[str],
-    bins: Mapping[str, Sequence[float]],
-    groups: Sequence[str] | None,
-    unknown: str,
-) -> _Plan:
-    """Finds everything that is wrong before any long work, and raises it as one."""
-    every = rows.names(frame)
-    auto = "auto" in _listed(without)
-    without = tuple(name for name in _listed(without) if name != "auto")
-    flags = {
-        "sensitive": sensitive,
-        "target": (target,),
-        "members": (members,) if isinstance(members, str) else (),
-        "without": without,
-        "numeric": numeric,
-        "categorical": categorical,
-        "bins": tuple(bins),
-        "groups": groups or (),
-    }
-    wrong = [
-        f"--{flag} names no column {name!r} (there are {', '.join(every)})"
-        for flag, given in flags.items()
-        for name in given
-        if name not in every
-    ]
-    for name in knows:
-        adversaries.digits(name)
-    if unknown not in ("keep", "drop"):
-        wrong.append(f"--unknown={unknown} is neither keep nor drop")
-    if not sensitive or not knows:
-        wrong.append("no sensitive field or no adversary is named")
-    if target in sensitive:
-        wrong.append(f"{target!r} is both sensitive and the target")
-    if isinstance(members, str) and members in (target, *sensitive):
-        wrong.append(f"--members={members} is sensitive or the target as well")
-    wrong += [
-        f"--bins={name} is not sensitive" for name in bins if name not in sensitive
-    ]
-    wrong += [
-        f"{name!r} is sensitive and left out" for name in sensitive if name in without
-    ]
-    _raise(wrong)
-    trained = rows.membership(frame, members)
-    given = tuple(
-        name
-        for name in every
-        if name not in (target, *without)
-        and not (isinstance(members, str) and name == members)
-    )
-    lacking = models.lacking(model, given)
-    if lacking:
-        wrong.append(
-            f"the model takes {', '.join(map(repr, lacking))}, which the table lacks "
-            "(it may be the target, the members' column, or left out)"
-        )
-    known = tuple(name for name in given if name not in sensitive)
-    useless = rows.unusable(frame, known, categorical)
-    if useless and not auto:
-        all_of_them = ", ".join(f"{name} ({why})" for name, why in useless.items())
-        wrong.append(
-            f"no imputation can use {all_of_them}: add --without={','.join(useless)} "
-            "if the model does not take them, or --without=auto to leave them to the "
-            "model alone"
-        )
-    notes = [
-        f"{name} ({why}) goes to the model and not into the imputation."
-        for name, why in useless.items()
-    ]
-    known = tuple(name for name in known if name not in useless)
-    keep, dropped = _complete(frame, target, known, trained, unknown, categorical)
-    notes += dropped
-    sides = np.flatnonzero(trained & keep), np.flatnonzero(~trained & keep)
-    if min(map(len, sides)) < 2 * imputation.FOLDS:
-        wrong.append(
-            f"{len(sides[0])} members and {len(sides[1])} others are left: there must "
-            f"be at least {2 * imputation.FOLDS} of each"
-        )
-        _raise(wrong)
-    values = rows.column(frame, target)
-    categories: tuple[str, ...] = ()
-    if rows.is_numeric(values, target, numeric, categorical):
-        numbers = rows.numbers(values)
-        assert numbers is not None
-        outcome: NDArray = numbers
-    else:
-        labels, outcome = rows.coded(values)
-        categories = tuple(labels)
-        if len(labels) > max(_MANY, len(values) // 10):
-            wrong.append(
-                f"the target {target!r} has {len(labels)} different texts: name a "
-                "target of fewer classes"
-            )
-    if len(np.unique(outcome[sides[0]])) < 2:
-        wrong.append(f"the target {target!r} has one value in all members")
-    fields = []
-    for name in sensitive:
-        try:
-            field = _field(frame, name, bins.get(name), categorical)
-            present = np.unique(field.codes[sides[0]])
-            if len(present) < 2:
-                said = ", ".join(field.values[code] for code in present)
-                raise ValueError(
-                    f"{name!r} is {said!r} in all {len(sides[0])} members: there is "
-                    "nothing to infer; leave it out"
-                )
-            fields.append(field)
-        except ValueError as error:
-            wrong.append(str(error))
-    _raise(wrong)
-    small = groups or [
-        name
-        for name in (*known, *sensitive)
-        if len(rows.coded(rows.column(frame, name))[0]) <= _SMALL
-    ]
-    return _Plan(
-        model,
-        frame,
-        tuple(fields),
-        target,
-        outcome,
-        categories,
-        sides,
-        given,
-        known,
-        tuple(numeric),
-        tuple(categorical),
-        knows,
-        tuple(small if groups is None else groups),
-        tuple(notes),
-    )
-
-
-def _raise(wrong: Sequence[str]) -> None:
-    if wrong:
-        raise ValueError(f"{'; '.join(wrong)}.")
-
-
-def _complete(
-    frame: Frame,
-    target: str,
-    known: Sequence[str],
-    trained: NDArray[np.bool_],
-    unknown: str,
-    categorical: Sequence[str],
-) -> tuple[NDArray[np.bool_], list[str]]:
-    """Rows that have an outcome and, where so asked, no text that members lack."""
-    has = np.array([not rows.is_missing(v) for v in rows.column(frame, target)])
-    notes = []
-    if not has.all():
-        notes.append(f"{int((~has).sum())} rows have no {target} and were left out.")
-    strange = np.zeros(len(has), bool)
-    for name in known:
-        values = rows.column(frame, name)
-        if rows.is_numeric(values, name, (), categorical):
-            continue
-        _, codes = rows.coded(values)
-        new = ~np.isin(codes, codes[trained]) & ~trained
-        if new.any():
-            strange |= new
-            done = "were left out" if unknown == "drop" else "were asked about"
-            notes.append(
-                f"{int(new.sum())} others have a {name} that no member has; they "
-                f"{done}."
-            )
-    return (has & ~strange if unknown == "drop" else has), notes
-
-
-def _field(
-    frame: Frame,
-    name: str,
-    edges: Sequence[float] | None,
-    categorical: Sequence[str],
-) -> _Field:
-    """Codes of a sensitive field, and where each value may be read from."""
-    values = rows.column(frame, name)
-    numbers = rows.numbers(values)
-    if edges is not None:
-        if numbers is None or not np.isfinite(numbers).all():
-            raise ValueError(f"--bins={name}: it holds what is no number")
-        codes = np.searchsorted(np.unique(edges), numbers, side="right")
-        present, codes = np.unique(codes, return_inverse=True)
-        order = [np.flatnonzero(codes == code) for code in range(len(present))]
-        # The lower median is a value that the file has.
-        examples = [
-            inside[np.argsort(numbers[inside], kind="stable")[(len(inside) - 1) // 2]]
-            for inside in order
-        ]
-        bounds = ["-inf", *(f"{edge:g}" for edge in np.unique(edges)), "inf"]
-        labels = tuple(f"[{bounds[c]}, {bounds[c + 1]})" for c in present)
-        return _Field(name, labels, codes, np.array(examples), True)
-    labels, codes = rows.coded(values)
-    if rows.is_numeric(values, name, (), categorical) or len(labels) > _MANY:
-        how = (
-            f"cut it into categories, --bins={name}:EDGE,EDGE"
-            if numbers is not None
-            else "group its values first"
-        )
-        raise ValueError(f"{name!r} has {len(labels):,} different values: {how}")
-    examples = np.unique(codes, return_index=True)[1]
-    return _Field(name, tuple(labels), codes, examples, False)
-
-
-def _audit(plan: _Plan, seed: int, progress: Callable[[str], None]) -> Report:
+def _audit(
+    plan: Plan, batch: int, seed: int, progress: Callable[[str], None]
+) -> Report:
     given = plan.model.takes
     stripped = {name.strip(): name for name in plan.given}
     columns = plan.given if given is None else [stripped[n.strip()] for n in given]
     columns = tuple(columns)
     first = models.answer(
-        plan.model, rows.take(plan.frame, plan.sides[0][: adversaries.BLOCK], columns)
+        plan.model, rows.take(plan.frame, plan.sides[0][:batch], columns)
     )
     reader = Reader.of(plan.model, plan.categories, first)
     released = [
-        adversaries.released_answers(reader, plan.frame, people, columns)
+        adversaries.released_answers(reader, plan.frame, people, columns, batch)
         for people in plan.sides
     ]
     accuracy = tuple(
-        _accuracy(scores, plan.outcome[people])
+        adversaries.accuracy(scores, plan.outcome[people])
         for scores, people in zip(released, plan.sides, strict=True)
     )
+    scale = 1.0
+    if not plan.categories:
+        scale = float(np.std(plan.outcome[plan.sides[0]])) or 1.0
+    knows = _releases(plan)
     notes = [*plan.notes, *_doubts(plan, (accuracy[0], accuracy[1]))]
     fields = []
     for number, field in enumerate(plan.fields, 1):
         where = f"{field.name} ({number} of {len(plan.fields)})"
-        progress(f"{where}: imputing")
-        known = [name for name in plan.given if name in plan.known]
-        known += [other.name for other in plan.fields if other.name != field.name]
-        uninformed, informed = _impute(plan, field, known, seed)
-        answers = []
-        for people, scores, who in zip(
-            plan.sides, released, ("members", "others"), strict=True
-        ):
-            progress(f"{where}: asking about {len(people):,} {who}")
-            answers.append(
-                adversaries.ask(
-                    reader,
-                    plan.frame,
-                    people,
-                    columns,
-                    field.name,
-                    field.examples,
-                    plan.outcome[people],
-                    scores,
-                    plan.knows,
-                )
+        completions = plan.completions(field)
+        told = _Progress(progress, where, sum(map(len, plan.sides)) * len(completions))
+        answers = [
+            adversaries.ask(
+                reader,
+                plan.frame,
+                people,
+                columns,
+                (field.name, *(other.name for other in plan.hidden)),
+                completions,
+                plan.outcome[people],
+                scores,
+                knows,
+                scale=scale,
+                seed=seed + side,
+                block=batch,
+                progress=told,
             )
-        fields.append(
-            _judge(plan, field, uninformed, informed, (answers[0], answers[1]), seed)
-        )
+            for side, (people, scores) in enumerate(
+                zip(plan.sides, released, strict=True)
+            )
+        ]
+        progress(f"{where}: imputing and attacking")
+        fields.append(_judge(plan, field, (answers[0], answers[1]), seed))
         progress(fields[-1].verdict)
     return Report(
         tuple(fields),
@@ -482,13 +273,30 @@ def _audit(plan: _Plan, seed: int, progress: Callable[[str], None]) -> Report:
     )
 
 
-def _accuracy(scores: NDArray, outcome: NDArray) -> float:
-    if scores.shape[1] == 1:
-        return float(np.sqrt(np.mean((scores[:, 0] - outcome) ** 2)))
-    return float(np.mean(scores.argmax(1) == outcome))
+def _releases(plan: Plan) -> tuple[Release, ...]:
+    """What adversaries know, and what they would know if."""
+    what_if = [Release.of(name) for name in WHAT_IF]
+    if not plan.categories:
+        what_if = [release for release in what_if if not release.of_classes]
+    return tuple(dict.fromkeys((*plan.releases, *what_if)))
 
 
-def _doubts(plan: _Plan, accuracy: tuple[float, float]) -> list[str]:
+class _Progress:
+    """Says now and then how many rows the model was asked about."""
+
+    def __init__(self, say: Callable[[str], None], where: str, total: int):
+        self.say, self.where, self.total = say, where, total
+        self.asked, self.last = 0, time.monotonic()
+        say(f"{where}: asking about {total:,} rows")
+
+    def __call__(self, asked: int) -> None:
+        self.asked += asked
+        if time.monotonic() - self.last > _SAID:
+            self.last = time.monotonic()
+            self.say(f"{self.where}: asked about {self.asked:,} of {self.total:,} rows")
+
+
+def _doubts(plan: Plan, accuracy: tuple[float, float]) -> list[str]:
     """A model that knows nothing of its own members was probably asked otherwise."""
     outcome = plan.outcome[plan.sides[0]]
     if plan.categories:
@@ -506,73 +314,91 @@ def _doubts(plan: _Plan, accuracy: tuple[float, float]) -> list[str]:
     ]
 
 
-def _impute(
-    plan: _Plan, field: _Field, known: Sequence[str], seed: int
-) -> tuple[imputation.Imputation, imputation.Imputation]:
-    """Imputes a field without the outcome, and with it."""
-    members, others = plan.sides
-    fitted_to = np.zeros(rows.size(plan.frame), bool)
-    fitted_to[members] = True
-    x = rows.features(plan.frame, known, fitted_to, plan.numeric, plan.categorical)
-    if plan.categories:
-        outcome = np.eye(len(plan.categories))[plan.outcome]
-    else:
-        scale = float(np.std(plan.outcome[members])) or 1.0
-        outcome = ((plan.outcome - np.mean(plan.outcome[members])) / scale)[:, None]
-    both = np.concatenate([x, np.nan_to_num(outcome)], 1)
-    values, size = field.codes[members], len(field.values)
-    # Nothing known of anybody is one constant.
-    x = x if x.shape[1] else np.zeros((len(x), 1))
-    uninformed, informed = (
-        imputation.impute(known[members], values, known[others], size, seed)
-        for known in (x, both)
-    )
-    return uninformed, informed
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """What an imputation of a field reads of all rows, without and with the outcome."""
+
+    plan: Plan
+    uninformed: NDArray[np.float64]
+    informed: NDArray[np.float64]
+    seed: int
+
+    @classmethod
+    def of(cls, plan: Plan, field: Field, seed: int) -> "_Known":
+        """All known fields, and the other sensitive ones."""
+        names = [name for name in plan.given if name in plan.known]
+        names += [other.name for other in plan.fields if other.name != field.name]
+        members = plan.sides[0]
+        fitted_to = np.zeros(rows.size(plan.frame), bool)
+        fitted_to[members] = True
+        x = rows.features(plan.frame, names, fitted_to, plan.numeric, plan.categorical)
+        if plan.categories:
+            outcome = np.eye(len(plan.categories))[plan.outcome]
+        else:
+            scale = float(np.std(plan.outcome[members])) or 1.0
+            center = np.mean(plan.outcome[members])
+            outcome = np.nan_to_num((plan.outcome - center) / scale)[:, None]
+        both = np.concatenate([x, outcome], 1, dtype=np.float64)
+        # Nothing known of anybody is one constant.
+        return cls(plan, x if x.shape[1] else np.zeros((len(x), 1)), both, seed)
+
+    def impute(
+        self, x: NDArray, codes: NDArray[np.intp], size: int, **options: Any
+    ) -> imputation.Imputation:
+        """Imputes codes of all rows, `[N]`, from what is known of them, `[N, D]`."""
+        members, others = self.plan.sides
+        return imputation.impute(
+            x[members], codes[members], x[others], size, self.seed, **options
+        )
 
 
 def _judge(
-    plan: _Plan,
-    field: _Field,
-    uninformed: imputation.Imputation,
-    informed: imputation.Imputation,
-    answers: tuple[Answers, Answers],
-    seed: int,
+    plan: Plan, field: Field, answers: tuple[Answers, Answers], seed: int
 ) -> FieldReport:
+    size = len(field.values)
+    truth = field.truth(plan.sides[0]), field.truth(plan.sides[1])
+    asked, unaltered = _accuracies(plan, field, answers)
+    known = _Known.of(plan, field, seed)
+    uninformed = known.impute(known.uninformed, field.codes, size)
+    informed = known.impute(known.informed, field.codes, size)
     kind, best = imputation.better(informed, uninformed)
     baseline = best.members, best.others
     blind = uninformed.members, uninformed.others
-    truth = field.codes[plan.sides[0]], field.codes[plan.sides[1]]
-    asked = _as_asked(answers[0], truth[0]), _as_asked(answers[1], truth[1])
-    unaltered = tuple(_accuracy(a.released, a.outcome) for a in answers)
-    if not field.binned and max(np.abs(np.subtract(asked, unaltered))) > _BAR:
-        raise ValueError(
-            f"{field.name!r}: the model's accuracy is {asked[0]:.4f} of members and "
-            f"{asked[1]:.4f} of others as asked, and {unaltered[0]:.4f} and "
-            f"{unaltered[1]:.4f} on unaltered rows: no verdict would hold. If it "
-            "answers otherwise each time, fix its seed; else give the rows as it takes "
-            "them by --rows=MODULE:FUNCTION"
+    joint = plan.joint(field)
+    completed = baseline
+    if plan.hidden:
+        ways = int(np.prod([len(other.values) for other in plan.hidden]))
+        every = known.impute(known.uninformed, joint, size * ways)
+        blind = _completed(blind, (every.members, every.others))
+        every = known.impute(known.informed, joint, size * ways)
+        completed = _completed(baseline, (every.members, every.others))
+
+    def bayes(name: str, how: Callable[[Answers], NDArray]) -> Beliefs:
+        prior = blind if name.startswith("map") else completed
+        inside, outside = (
+            adversaries.posterior(how(answer), share, size)
+            for answer, share in zip(answers, prior, strict=True)
         )
-    likelihoods = {
-        name: how
-        for name, how in adversaries.likelihoods(answers[0]).items()
-        if "outcome" in plan.knows or name in plan.knows
-    }
+        return inside, outside
+
     beliefs = {
-        name: tuple(
-            adversaries.posterior(how(a), prior)
-            for a, prior in zip(
-                answers, blind if name.startswith("map") else baseline, strict=True
-            )
-        )
-        for name, how in likelihoods.items()
+        name: bayes(name, how)
+        for name, how in adversaries.likelihoods(answers[0], plan.knows).items()
     }
-    if not answers[0].regression and "outcome" in plan.knows:
-        beliefs["csmia"] = tuple(
-            adversaries.csmia(a, seed + side) for side, a in enumerate(answers)
-        )
+    beliefs |= _learned(plan, field, known, answers, baseline, seed)
+    looks = len(beliefs) * len(plan.fields)
     attacks = tuple(
-        verdicts.attack(name, (said[0], said[1]), truth, baseline, len(beliefs))
+        verdicts.attack(name, said, truth, baseline, looks)
         for name, said in beliefs.items()
+    )
+    released = [release.name for release in _releases(plan)]
+    what_if = tuple(
+        WhatIf(
+            name,
+            (answers[0].accuracy[name], answers[1].accuracy[name]),
+            verdicts.attack(name, bayes(name, how), truth, baseline, len(released)),
+        )
+        for name, how in adversaries.likelihoods(answers[0], released).items()
     )
     moves = float(np.concatenate([a.moves for a in answers]).mean())
     warnings = []
@@ -586,37 +412,111 @@ def _judge(
             "The imputation that knows the outcome is worse out of fold than the one "
             "that does not: the latter is the baseline."
         )
-    if field.binned:
+    if not _exact(plan, field):
         warnings.append(
-            f"{field.name} is asked at the median of each bin: the model's accuracy so "
+            f"{field.name} is asked at {_where(plan, field)}: the model's accuracy so "
             f"asked is {asked[0]:.3f} of members and {asked[1]:.3f} of others, and "
             f"{unaltered[0]:.3f} and {unaltered[1]:.3f} on unaltered rows."
         )
     name = f"{kind} ({best.imputer})"
     leaks = any(a.adds or a.remembers for a in attacks)
+
+    def rightly(said: Beliefs, side: int) -> NDArray[np.bool_]:
+        return truth[side].hits(truth[side].guess(said[side]))
+
+    without = uninformed.members, uninformed.others
     report = FieldReport(
         field.name,
         field.values,
         verdicts.sentence(field.name, attacks, name, moves),
         None if moves == 0 else leaks,
         name,
-        (
-            proportion(baseline[0].argmax(1) == truth[0]),
-            proportion(baseline[1].argmax(1) == truth[1]),
-        ),
-        (
-            float(np.mean(uninformed.members.argmax(1) == truth[0])),
-            float(np.mean(uninformed.others.argmax(1) == truth[1])),
-        ),
+        (proportion(rightly(baseline, 0)), proportion(rightly(baseline, 1))),
+        (float(rightly(without, 0).mean()), float(rightly(without, 1).mean())),
         attacks,
+        what_if,
         asked,
         moves,
         tuple(warnings),
         np.concatenate(plan.sides),
-        np.concatenate(truth),
+        np.concatenate([one.codes for one in truth]),
         (),
     )
     return dataclasses.replace(report, groups=_groups(plan, report))
+
+
+def _completed(values: Beliefs, completions: Beliefs) -> Beliefs:
+    """Beliefs in completions whose sums are those in the values, `[V, K]`."""
+    made = []
+    for share, joint in zip(values, completions, strict=True):
+        joint = joint.reshape(*share.shape, -1)
+        total = joint.sum(2, keepdims=True)
+        rest = joint.sum(1, keepdims=True)
+        each = np.where(total > 0, joint / np.where(total > 0, total, 1.0), rest)
+        made.append((share[:, :, None] * each).reshape(len(share), -1))
+    return made[0], made[1]
+
+
+def _learned(
+    plan: Plan,
+    field: Field,
+    known: _Known,
+    answers: tuple[Answers, Answers],
+    baseline: Beliefs,
+    seed: int,
+) -> dict[str, Beliefs]:
+    """Attacks that have no likelihood: CSMIA, and models of the field."""
+    size = len(field.values)
+    found: dict[str, Beliefs] = {}
+    if plan.categories and "outcome" in plan.knows:
+        inside, outside = (
+            adversaries.csmia(answer, size, seed + side)
+            for side, answer in enumerate(answers)
+        )
+        found["csmia"] = inside, outside
+        inside, outside = (
+            learned.lomia(answer, known.informed[people], prior, seed)
+            for answer, people, prior in zip(answers, plan.sides, baseline, strict=True)
+        )
+        found["lomia"] = inside, outside
+    return found
+
+
+def _exact(plan: Plan, field: Field) -> bool:
+    return all(each.exact for each in (field, *plan.hidden))
+
+
+def _where(plan: Plan, field: Field) -> str:
+    if field.tolerance is not None:
+        return f"values of the file about {field.tolerance:g} apart"
+    return "the median of each bin"
+
+
+def _accuracies(
+    plan: Plan, field: Field, answers: tuple[Answers, Answers]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Of members and others, as asked and on unaltered rows.
+
+    Raises:
+      ValueError: they differ and should not.
+    """
+    joint = plan.joint(field)
+    inside, outside = (
+        _as_asked(a, joint[people])
+        for a, people in zip(answers, plan.sides, strict=True)
+    )
+    asked = inside, outside
+    inside, outside = (adversaries.accuracy(a.released, a.outcome) for a in answers)
+    unaltered = inside, outside
+    if _exact(plan, field) and max(np.abs(np.subtract(asked, unaltered))) > _BAR:
+        raise ValueError(
+            f"{field.name!r}: the model's accuracy is {asked[0]:.4f} of members and "
+            f"{asked[1]:.4f} of others as asked, and {unaltered[0]:.4f} and "
+            f"{unaltered[1]:.4f} on unaltered rows: no verdict would hold. If it "
+            "answers otherwise each time, fix its seed; else give the rows as it takes "
+            "them by --rows=MODULE:FUNCTION"
+        )
+    return asked, unaltered
 
 
 def _as_asked(answers: Answers, truth: NDArray[np.intp]) -> float:
@@ -627,7 +527,7 @@ def _as_asked(answers: Answers, truth: NDArray[np.intp]) -> float:
     return float(np.mean(answers.label[people, truth] == answers.outcome))
 
 
-def _groups(plan: _Plan, report: FieldReport) -> tuple[tuple[str, str, Interval], ...]:
+def _groups(plan: Plan, report: FieldReport) -> tuple[tuple[str, str, Interval], ...]:
     """What the best attack gains in each group: disparate vulnerability."""
     found = []
     for name in plan.groups:

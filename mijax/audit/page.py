@@ -7,11 +7,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mijax.audit import verdicts
+from mijax.audit import releases, verdicts
 from mijax.metrics.intervals import Interval
 
 if TYPE_CHECKING:
-    from mijax.audit.auditing import FieldReport, Report
+    from mijax.audit.auditing import FieldReport, Report, WhatIf
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto;
@@ -24,6 +24,15 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right
 th:first-child, td:first-child { text-align: left; }
 svg { width: 100%; height: auto; }
 """
+_WHAT_IF = (
+    "released of a person",
+    "model's score, members",
+    "model's score, others",
+    "members named",
+    "others named",
+    "gain, members",
+    "gain, others",
+)
 
 
 def write(
@@ -81,6 +90,7 @@ def record_of(report: "Report") -> dict[str, Any]:
             "asked_accuracy": field.asked_accuracy,
             "warnings": field.warnings,
             "groups": [[group, who, _line(line)] for group, who, line in field.groups],
+            "what_if": [_what_if(each) for each in field.what_if],
         }
         for who, line, blind in zip(
             ("members", "others"),
@@ -109,6 +119,16 @@ def record_of(report: "Report") -> dict[str, Any]:
         "notes": report.notes,
         "verdicts": verdict,
         "metrics": metrics,
+    }
+
+
+def _what_if(each: "WhatIf") -> dict[str, Any]:
+    inside, outside = each.attack.members, each.attack.others
+    return {
+        "release": each.release,
+        "accuracy": each.accuracy,
+        "named": [_line(inside.accuracy), _line(outside.accuracy)],
+        "gain": [_line(inside.mean_gain), _line(outside.mean_gain)],
     }
 
 
@@ -181,17 +201,31 @@ def _field(field: "FieldReport") -> list[str]:
         f"<h2>{_text(field.field)}</h2>",
         _chart(field),
         f"<p>The best attack is {_text(best.name)}, of an adversary "
-        f"{verdicts.who_knows(best.name)}. Baseline: {_text(field.baseline)}, right "
+        f"{releases.who_knows(best.name)}. Baseline: {_text(field.baseline)}, right "
         f"for {inside.value:.3f} of members and {outside.value:.3f} of others. The "
         f"model's score as asked: {field.asked_accuracy[0]:.3f} of members, "
         f"{field.asked_accuracy[1]:.3f} of others; its answers move with the field for "
         f"{field.moves:.3f} of people.</p>",
         *(f"<p><strong>{_text(said)}</strong></p>" for said in field.warnings),
-        "<details><summary>All attacks</summary>",
+        "<details open><summary>What if the model released</summary>",
+        _table(_WHAT_IF, [_released(each) for each in field.what_if]),
+        "</details><details><summary>All attacks</summary>",
         _table([*head, "memory", "advantage"], attacks),
         "</details><details><summary>Groups</summary>",
         _table(["group", "of", "people", f"gain of {best.name}"], groups),
         "</details>",
+    ]
+
+
+def _released(each: "WhatIf") -> list[str]:
+    inside, outside = each.attack.members, each.attack.others
+    return [
+        releases.released(each.release),
+        *(f"{accuracy:.3f}" for accuracy in each.accuracy),
+        f"{inside.accuracy.value:.3f}",
+        f"{outside.accuracy.value:.3f}",
+        verdicts.signed(inside.mean_gain),
+        verdicts.signed(outside.mean_gain),
     ]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mijax.audit.releases import who_knows
 from mijax.metrics import attributes
 from mijax.metrics.intervals import Interval, proportion
 
@@ -20,35 +21,69 @@ SMALL = 20  # people of a group, below which nothing is said of it
 
 
 def mean_gain(gains: NDArray, confidence: float = 0.95) -> Interval:
-    """Mean of gains of -1, 0 and 1 with a percentile bootstrap interval.
+    """Mean of gains of -1, 0 and 1 with an interval.
 
-    A resample of them is a multinomial draw of three counts, so that its cost does not
-    depend on their number.
+    As a bootstrap of which a resample is a draw of three counts, so that its cost does
+    not depend on their number; with one loss more at the lower end, and one win more at
+    the upper, it is that of Clopper and Pearson: a plain bootstrap of few wins and no
+    loss would never see a loss.
     """
-    drawn = _resampled(gains, 0)
-    return Interval(float(np.mean(gains)), *_ends(drawn, confidence), len(gains))
+    low, high = _ends(_resampled(gains, 0), confidence)
+    return Interval(float(np.mean(gains)), low, high, len(gains))
 
 
 def difference(gains: NDArray, others: NDArray, confidence: float = 0.95) -> Interval:
-    """Mean gain of one group less that of another, resampled apart."""
-    drawn = _resampled(gains, 0) - _resampled(others, 1)
+    """Mean gain of one group less that of another, each drawn as above."""
+    (low, high), (other_low, other_high) = _resampled(gains, 0), _resampled(others, 1)
     value = float(np.mean(gains) - np.mean(others))
-    return Interval(value, *_ends(drawn, confidence), len(gains))
+    ends = _ends((low - other_high, high - other_low), confidence)
+    return Interval(value, *ends, len(gains))
 
 
-def _resampled(gains: NDArray, seed: int) -> NDArray:
+def _resampled(gains: NDArray, seed: int) -> tuple[NDArray, NDArray]:
+    """Draws of the mean for the lower and for the upper end."""
     counts = np.array([np.sum(gains == value) for value in (-1, 0, 1)])
     if counts.sum() != len(gains) or not len(gains):
         raise ValueError("gains must be -1, 0 or 1, at least one.")
     random = np.random.default_rng(seed)
-    drawn = random.multinomial(len(gains), counts / len(gains), _RESAMPLES)
-    return (drawn[:, 2] - drawn[:, 0]) / len(gains)
+    ends = []
+    for more in ([1, 0, 0], [0, 0, 1]):
+        drawn = random.gamma(counts + more, size=(_RESAMPLES, 3))
+        ends.append((drawn[:, 2] - drawn[:, 0]) / drawn.sum(1))
+    return ends[0], ends[1]
 
 
-def _ends(drawn: NDArray, confidence: float) -> tuple[float, float]:
+def _ends(drawn: tuple[NDArray, NDArray], confidence: float) -> tuple[float, float]:
     tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return float(low), float(high)
+    return float(np.quantile(drawn[0], tail)), float(np.quantile(drawn[1], 1 - tail))
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """What people really have of a field.
+
+    Attributes:
+      codes: of the values, `[V]`.
+      right: whether each value would count as named, `[V, S]`.
+      near: whether two values are within the tolerance, `[S, S]`; None of categories.
+    """
+
+    codes: NDArray[np.intp]
+    right: NDArray[np.bool_]
+    near: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(cls, codes: NDArray[np.intp], size: int) -> "Truth":
+        """Of categories: one value is right."""
+        return cls(codes, np.eye(size, dtype=bool)[codes])
+
+    def guess(self, beliefs: NDArray) -> NDArray[np.intp]:
+        """The value around which most belief is, `[V]`."""
+        return (beliefs if self.near is None else beliefs @ self.near).argmax(1)
+
+    def hits(self, guess: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether each guess is right, `[V]`."""
+        return self.right[np.arange(len(guess)), guess]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +146,13 @@ class Attack:
         return self.members.mean_gain.high < 0
 
 
-def side(
-    beliefs: NDArray, truth: NDArray, baseline: NDArray, confidence: float
-) -> Side:
+def side(beliefs: NDArray, truth: Truth, baseline: NDArray, confidence: float) -> Side:
     """Compares beliefs, `[V, S]`, with the truth and with the baseline's, `[V, S]`."""
-    guess = beliefs.argmax(1)
-    hits = guess == truth
-    gain = (hits.astype(np.int8) - (baseline.argmax(1) == truth)).astype(np.int8)
+    guess = truth.guess(beliefs)
+    hits = truth.hits(guess)
+    gain = hits.astype(np.int8) - truth.hits(truth.guess(baseline)).astype(np.int8)
     belief = beliefs[np.arange(len(guess)), guess]
+    named = np.where(hits, truth.codes, guess)
     surest = np.argsort(-belief, kind="stable")[:100]
     return Side(
         guess,
@@ -126,8 +160,8 @@ def side(
         gain,
         proportion(hits),
         mean_gain(gain, confidence),
-        attributes.g_mean(guess, truth),
-        attributes.matthews_correlation(guess, truth),
+        attributes.g_mean(named, truth.codes),
+        attributes.matthews_correlation(named, truth.codes),
         float(hits[surest].mean()),
     )
 
@@ -135,33 +169,33 @@ def side(
 def attack(
     name: str,
     beliefs: tuple[NDArray, NDArray],
-    truth: tuple[NDArray, NDArray],
+    truth: tuple[Truth, Truth],
     baseline: tuple[NDArray, NDArray],
-    attacks: int,
+    looks: int,
 ) -> Attack:
     """Compares an attack on members and others with the baseline.
 
     Args:
       name: of the attack.
       beliefs: of members `[N, S]` and of others `[M, S]`.
-      truth: codes, `[N]` and `[M]`.
+      truth: of both.
       baseline: its beliefs, shaped as those of the attack.
-      attacks: how many are judged: intervals are Bonferroni's of all of them.
+      looks: how many attacks of the report are judged: intervals are Bonferroni's.
     """
     inside, outside = (
-        side(b, t, base, 1 - 0.05 / (2 * attacks))
+        side(b, t, base, 1 - 0.05 / (2 * looks))
         for b, t, base in zip(beliefs, truth, baseline, strict=True)
     )
     hits = (
-        (inside.guess == truth[0]).astype(int),
-        (outside.guess == truth[1]).astype(int),
+        truth[0].hits(inside.guess).astype(int),
+        truth[1].hits(outside.guess).astype(int),
     )
     return Attack(
         name,
         inside,
         outside,
         difference(*hits),
-        difference(inside.gain, outside.gain, 1 - 0.05 / attacks),
+        difference(inside.gain, outside.gain, 1 - 0.05 / looks),
     )
 
 
@@ -214,14 +248,3 @@ def sentence(field: str, attacks: Sequence[Attack], baseline: str, moves: float)
     else:
         parts.append("no memory of members is shown")
     return f"{field}: leaks: {'; '.join(parts)}."
-
-
-def who_knows(name: str) -> str:
-    """The adversary of an attack, in words."""
-    knows = {
-        "label": "who knows the outcome and the label that the model released",
-        "score": "who knows the outcome and the scores that the model released",
-    }
-    kind, _, number = name.partition(":")
-    rounded = f", to {number} digits" if number else ""
-    return knows.get(kind, "who knows the outcome") + rounded

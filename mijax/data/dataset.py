@@ -58,3 +58,38 @@ class Dataset:
     def counts(self) -> np.ndarray:
         """Counts the images of each identity, `[K]`."""
         return np.bincount(self.labels, minlength=len(self.names))
+
+    def first_of_each(self, number: int) -> "Dataset":
+        """The first `number` images of each identity, in the order of identities."""
+        classes = range(len(self.names))
+        rows = np.concatenate(
+            [np.flatnonzero(self.labels == k)[:number] for k in classes]
+        )
+        return dataclasses.replace(
+            self, images=self.images[rows], labels=self.labels[rows]
+        )
+
+    def means(self) -> np.ndarray:
+        """The mean image of each identity, `[K, H, W, C]`."""
+        classes = range(len(self.names))
+        return np.stack([self.images[self.labels == k].mean(0) for k in classes])
+
+    def shrunk(self, factor: int) -> "Dataset":
+        """The same with squares of `factor` pixels averaged into one.
+
+        Rows and columns at the end that fill no square are cut.
+
+        Raises:
+          ValueError: no pixel would be left.
+        """
+        number, height, width, channels = self.images.shape
+        if not 1 <= factor <= min(height, width):
+            raise ValueError(
+                f"factor is {factor}: {self.name} has images of {height}x{width}, so "
+                f"give 1 to {min(height, width)}"
+            )
+        height, width = height // factor, width // factor
+        cut = self.images[:, : height * factor, : width * factor]
+        squares = cut.reshape(number, height, factor, width, factor, channels)
+        images = squares.mean((2, 4)).astype(np.float32)
+        return dataclasses.replace(self, images=images)

@@ -18,6 +18,7 @@ from mijax.defenses import (
     output_noise,
     pruning,
     quantization,
+    released_weights,
     rounding,
     soteria,
 )
@@ -34,6 +35,7 @@ ALL: tuple[Callable[..., Defense], ...] = (
     pruning.threshold,
     quantization.sign,
     quantization.stochastic,
+    released_weights.round_fraction,
     soteria.soteria,
     rounding.rounding,
     output_noise.output_noise,

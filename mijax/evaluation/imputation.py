@@ -6,7 +6,7 @@ logistic regression and a forest, and the one of least loss out of fold is taken
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,32 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 FOLDS = 4
 _CHOICE = 10_000  # rows on which the imputer is chosen; it is then fitted to all
 _FLOOR = 1e-12
-# Boosting reads few-valued features as numbers: a one-hot column is no less to it.
+_MANY = 20_000  # rows from which more than one thread helps
+
+
+def boosting(seed: int) -> HistGradientBoostingClassifier:
+    """Boosted trees; they read a one-hot column as a number, which loses nothing."""
+    return HistGradientBoostingClassifier(
+        learning_rate=0.1, max_iter=60, random_state=seed
+    )
+
+
+def threads(size: int) -> threadpool_limits:
+    """Few rows are fitted by one thread: on a busy machine several wait in a loop."""
+    return threadpool_limits(1 if size < _MANY else None, "openmp")
+
+
 _CANDIDATES: dict[str, Callable[[int], Any]] = {
     "logistic regression": lambda seed: LogisticRegression(max_iter=2000),
     "random forest": lambda seed: RandomForestClassifier(
         50, min_samples_leaf=5, random_state=seed
     ),
-    "gradient boosting": lambda seed: HistGradientBoostingClassifier(
-        learning_rate=0.1, max_iter=60, random_state=seed
-    ),
+    "gradient boosting": boosting,
 }
 
 
@@ -55,6 +68,7 @@ def impute(
     x_others: NDArray[Any],
     size: int,
     seed: int,
+    imputers: Sequence[str] = tuple(_CANDIDATES),
 ) -> Imputation:
     """Imputes a field of members, by models of other members, and of others.
 
@@ -64,22 +78,38 @@ def impute(
       x_others: what is known of each other, `[M, D]`.
       size: S.
       seed: of the folds and the imputers.
+      imputers: the names of those that are tried; all, by default.
 
     Raises:
       ValueError: all members have the same value, or they are fewer than 4.
     """
-    present, place = np.unique(values, return_inverse=True)
+    present = np.unique(values)
     if len(present) < 2 or len(values) < FOLDS:
         raise ValueError(
             f"{len(values)} members have {len(present)} value(s) of the field: an "
             f"imputation needs at least two values and {FOLDS} members."
         )
+    with threads(len(values)):
+        return _chosen(x, values, x_others, size, seed, imputers)
+
+
+def _chosen(
+    x: NDArray[Any],
+    values: NDArray[Any],
+    x_others: NDArray[Any],
+    size: int,
+    seed: int,
+    imputers: Sequence[str],
+) -> Imputation:
+    present, place = np.unique(values, return_inverse=True)
     few = np.arange(len(values))
     if len(values) > _CHOICE:
         few = np.sort(np.random.default_rng(seed).permutation(few)[:_CHOICE])
     best, least, inside = "", np.inf, np.zeros(0)
-    for name, make in _CANDIDATES.items():
-        said = _out_of_fold(make(seed), x[few], place[few], len(present), seed)
+    for name in imputers:
+        said = _out_of_fold(
+            _CANDIDATES[name](seed), x[few], place[few], len(present), seed
+        )
         loss = float(_loss(said, place[few]).mean())
         if loss < least:
             best, least, inside = name, loss, said

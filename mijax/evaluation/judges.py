@@ -8,7 +8,6 @@ lowest that a judge sharing neither gives.
 import dataclasses
 import hashlib
 import importlib.util
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -16,7 +15,6 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from mijax.models import mobile_face_net
 
@@ -71,17 +69,16 @@ class MobileFaceNetCasia:
     def __init__(self, path: str | pathlib.Path) -> None:
         self._variables = mobile_face_net.load(path)
         self.identity = _file_hash(path)
-        self._embed = jax.jit(
-            lambda variables, x: lax.map(
-                lambda one: mobile_face_net.embed(variables, one[None])[0],
-                x,
-                batch_size=_BATCH,
-            )
-        )
+        self._embed = jax.jit(mobile_face_net.embed)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Returns `[N, 128]`."""
-        return _unit(np.asarray(self._embed(self._variables, jnp.asarray(images))))
+        padded = np.concatenate(
+            [images, np.repeat(images[-1:], -len(images) % _BATCH, 0)]
+        )
+        batches = padded.reshape(-1, _BATCH, *images.shape[1:])
+        features = [self._embed(self._variables, jnp.asarray(x)) for x in batches]
+        return _unit(np.concatenate(features)[: len(images)])
 
 
 class DlibResNet:
@@ -132,31 +129,6 @@ class DlibResNet:
             x = np.ascontiguousarray(np.broadcast_to(x, (*x.shape[:3], 3)))
             features.extend(self._network.compute_face_descriptor(list(x)))
         return _unit(np.array(features, np.float32))
-
-
-def cached(judge: Judge, images: np.ndarray, folder: str | pathlib.Path) -> np.ndarray:
-    """Returns a judge's features of real images, from disk where they were made before.
-
-    Files are named by the hash of the judge's weights and of the images.
-
-    Args:
-      judge: whose features.
-      images: `[N, H, W, C]`.
-      folder: for the files; it is made where it does not exist.
-    """
-    digest = hashlib.sha256(judge.identity)
-    digest.update(repr((images.shape, images.dtype.str)).encode())
-    digest.update(images.tobytes())
-    path = pathlib.Path(folder) / f"{judge.name}-{digest.hexdigest()[:24]}.npy"
-    if path.is_file():
-        return np.load(path, allow_pickle=False)
-    features = judge.features(images)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        np.save(file, features)
-    os.replace(partial, path)
-    return features
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -225,12 +197,12 @@ def gallery(judge: Judge, features: np.ndarray, labels: np.ndarray) -> Gallery:
     return Gallery(judge, features, labels, _unit(sums).astype(np.float32))
 
 
-def shared(judge: Judge, target: Provenance) -> tuple[str, ...]:
+def shared(judge: Provenance, target: Provenance) -> tuple[str, ...]:
     """Says what a judge has in common with the target: "design", "data", or neither."""
     common = []
-    if judge.provenance.design == target.design:
+    if judge.design == target.design:
         common.append("design")
-    if judge.provenance.data & target.data:
+    if judge.data & target.data:
         common.append("data")
     return tuple(common)
 
@@ -251,7 +223,7 @@ def verdict(
     Raises:
       ValueError: if each judge shares something.
     """
-    unrelated = [judge.name for judge in judges if not shared(judge, target)]
+    unrelated = [judge.name for judge in judges if not shared(judge.provenance, target)]
     if not unrelated:
         raise ValueError(
             f"Of the judges {', '.join(judge.name for judge in judges)} each shares "

@@ -4,6 +4,7 @@ What an adversary may not see has no field to be read from. Auxiliary informatio
 generator, public images, a glimpse of the private image, is a field of its own.
 """
 
+from mijax.knowledge.all_but_one import AllButOne
 from mijax.knowledge.black_box import BlackBox, Labels, Oracle, Scores
 from mijax.knowledge.federation_seat import FederationSeat
 from mijax.knowledge.partial_record import (
@@ -14,27 +15,44 @@ from mijax.knowledge.partial_record import (
     normal,
     reliability,
 )
+from mijax.knowledge.partial_text import PartialText
 from mijax.knowledge.poisoned_training import PoisonedTraining
+from mijax.knowledge.private_history import PrivateHistory
 from mijax.knowledge.released_parameters import ReleasedParameters
 from mijax.knowledge.secure_aggregation import securely_summed
 from mijax.knowledge.shared_update import SharedUpdate
+from mijax.knowledge.split_features import (
+    Half,
+    SplitFeatures,
+    SplitQueries,
+    SplitQueryFree,
+    SplitWhiteBox,
+)
 from mijax.knowledge.training_pipeline import TrainingPipeline
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
 
 __all__ = [
+    "AllButOne",
     "Asked",
     "BlackBox",
     "Candidates",
     "Codec",
     "FederationSeat",
+    "Half",
     "Labels",
     "Oracle",
     "PartialRecord",
+    "PartialText",
     "PoisonedTraining",
+    "PrivateHistory",
     "ReleasedParameters",
     "Scores",
     "SharedUpdate",
+    "SplitFeatures",
+    "SplitQueries",
+    "SplitQueryFree",
+    "SplitWhiteBox",
     "TrainingPipeline",
     "WhiteBox",
     "confusion",

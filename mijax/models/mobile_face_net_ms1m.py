@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mijax import pretrained
 from mijax.models import weights
 from mijax.models.layers import Conv, DepthwiseConv, batch_norm, centered
 from mijax.models.mobile_face_net import STAGES, interpolation
@@ -156,18 +157,18 @@ def _torch_name(module: str) -> str:
     return _NAMES[module]
 
 
-def load(path: str | Path) -> dict:
+def load(path: str | Path | None = None) -> dict:
     """Reads the variables of `MobileFaceNetMS1M()` from PyTorch's.
 
     Args:
         path: an .npz with the names conv1, dw_conv, features.I.conv.J, conv2, gdconv,
-            conv3 and bn.
+            conv3 and bn; None takes the weights that ship with mijax.
 
     Raises:
         ValueError: if the file is damaged or holds another architecture.
     """
     return weights.from_torch(
-        weights.read(path),
+        weights.read(path or pretrained.path("mobile_face_net_ms1m")),
         weights.shapes(MobileFaceNetMS1M(), (SIDE, SIDE, 3)),
         _torch_name,
         architecture=f"MobileFaceNetMS1M for [{SIDE}, {SIDE}, 3] images",

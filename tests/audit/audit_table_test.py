@@ -212,37 +212,43 @@ def test_the_adversaries_agree_with_closed_forms():
         confidence=np.array([[0.9, 0.6], [0.8, 0.3], [0.2, 0.4]]),
         label=np.array([[0, 0], [0, 1], [1, 1]]),
         top=np.array([[0.9, 0.6], [0.8, 0.7], [0.8, 0.6]]),
-        apart={},
+        fits={},
+        accuracy={},
         moves=np.ones(3, bool),
     )
     # Both right: the surer; one right: that; none: the less sure.
-    np.testing.assert_array_equal(adversaries.csmia(answers, 0).argmax(1), [0, 0, 1])
-    confident = adversaries.likelihoods(answers)["map_confidence"](answers)
+    np.testing.assert_array_equal(adversaries.csmia(answers, 2, 0).argmax(1), [0, 0, 1])
+    confident = adversaries.likelihoods(answers, ["outcome"])["map_confidence"](answers)
     prior = np.array([[0.25, 0.75]] * 3)
     right = answers.confidence * prior
     np.testing.assert_allclose(
-        adversaries.posterior(confident, prior), right / right.sum(1, keepdims=True)
+        adversaries.posterior(confident, prior, 2), right / right.sum(1, keepdims=True)
     )
 
 
-def test_the_interval_of_gains_is_the_bootstraps():
+def test_the_interval_of_gains_is_nearly_the_bootstraps():
     gain = np.repeat([-1, 0, 1], [30, 100, 70])
     line = verdicts.mean_gain(gain)
     error = np.std(gain) / np.sqrt(len(gain))
     assert line.value == 0.2
-    np.testing.assert_allclose(line.low, 0.2 - 1.96 * error, atol=0.006)
-    np.testing.assert_allclose(line.high, 0.2 + 1.96 * error, atol=0.006)
+    # One loss of 200 more, or one win, moves an end by .006.
+    np.testing.assert_allclose(line.low, 0.2 - 1.96 * error, atol=0.012)
+    np.testing.assert_allclose(line.high, 0.2 + 1.96 * error, atol=0.012)
+    assert line.low < 0.2 - 1.9 * error and line.high > 0.2 + 1.9 * error
+    # Five wins and no loss are a coin's with probability 1/32: not shown at 95 %.
+    few = verdicts.mean_gain(np.repeat([0, 1], [195, 5]))
+    assert few.low < 0 < verdicts.mean_gain(np.repeat([0, 1], [194, 6])).low
     with pytest.raises(ValueError, match="-1, 0 or 1"):
         verdicts.mean_gain(np.array([0.5]))
 
 
 def test_memory_is_said_of_an_attack_that_is_weaker_than_the_imputation():
-    truth = np.zeros(400, int)
+    truth = verdicts.Truth.of(np.zeros(400, int), 2)
     sure = np.tile([1.0, 0.0], (400, 1))
     often, rarely = sure.copy(), sure.copy()
     often[:160], rarely[:320] = [0.0, 1.0], [0.0, 1.0]
     attack = verdicts.attack(
-        "csmia", (often, rarely), (truth, truth), (sure, sure), attacks=1
+        "csmia", (often, rarely), (truth, truth), (sure, sure), looks=1
     )
     assert attack.remembers and attack.weaker and not attack.adds
     np.testing.assert_allclose(attack.advantage.value, 0.4)  # of accuracies
@@ -315,11 +321,11 @@ def test_preflight_tells_all_that_is_wrong_at_once():
         ({"target": "dose"}, "no column 'dose'"),
         ({"members": "member"}, "no column 'member'"),
         ({"members": "sex"}, "holds 'f'"),
-        ({"members": "smokes"}, "sensitive or the target as well"),
+        ({"members": "smokes"}, "--members=smokes is the sensitive as well"),
         ({"without": ["id"]}, "no column 'id'"),
         ({"knows": "scores"}, "--knows=scores is unknown"),
         ({"unknown": "guess"}, "neither keep nor drop"),
-        ({"bins": {"age": [3]}}, "--bins=age is not sensitive"),
+        ({"bins": {"age": [3]}}, "--bins=age is neither sensitive nor hidden"),
         ({"members": np.ones(ROWS)}, "makes all 600 rows the same"),
         ({"members": np.ones(3)}, "has 3 values|all 3 rows"),
     ],

@@ -210,3 +210,19 @@ def test_bad_evaluation():
     wide = dataclasses.replace(split.public, images=np.zeros((2, 4, 3, 1), np.float32))
     with pytest.raises(ValueError, match=r"\[3, 3, 1\], public ones \[4, 3, 1\]"):
         data.evaluation(split.private, wide, at_least=1)
+
+
+def test_means_of_each_identity():
+    images = np.float32([0.0, 0.5, 1.0, 0.25]).reshape(4, 1, 1, 1)
+    pair = data.Dataset("two", images, np.int32([0, 1, 1, 0]), ("a", "b"))
+    np.testing.assert_array_equal(pair.means().ravel(), [0.125, 0.75])
+
+
+def test_shrunk_images_are_means_of_squares():
+    images = np.arange(15, dtype=np.float32).reshape(1, 3, 5, 1) / 15
+    one = data.Dataset("one", images, np.int32([0]), ("a",))
+    half = np.array([[0 + 1 + 5 + 6, 2 + 3 + 7 + 8]]) / 60
+    np.testing.assert_allclose(one.shrunk(2).images[0, ..., 0], half, rtol=1e-6)
+    same(one.shrunk(1), one)
+    with pytest.raises(ValueError, match=r"factor is 4.*3x5.*give 1 to 3"):
+        one.shrunk(4)

@@ -20,8 +20,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mijax import core, search
-from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
+from mijax import core
+from mijax.attacks.leakage import (
+    gradient_distance,
+    image_search,
+    initial_images,
+    label_rules,
+)
 from mijax.attacks.leakage.gradient_distance import Distance
 from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
@@ -74,12 +79,8 @@ def attack(
       ValueError: if the update is not the target's, if the rule of labels or the seed
         lack what they need, or if `steps` or `restarts` are no such numbers.
     """
-    knowledge = knowledge.checked()
+    knowledge, x, labels = image_search.begin(key, knowledge, config, config.label_rule)
     target = knowledge.target
-    x = initial_images.sown(config.seed, key, knowledge, config.restarts)
-    labels = label_rules.labels_of_restarts(
-        knowledge, config.label_rule, config.restarts
-    )
     sought = jax.nn.one_hot(labels, target.num_classes)
 
     def objective(x: Array) -> Array:
@@ -89,13 +90,5 @@ def attack(
         misses = jnp.sum((confidences - sought) ** 2, (2, 3))
         return distances + config.label_weight * misses
 
-    found = search.lbfgs(
-        search.gradient_of(objective),
-        x,
-        steps=config.steps,
-        inner=config.inner,
-        history=config.history,
-        learning_rate=config.learning_rate,
-    )
-    images = jnp.clip(found.best, 0, 1)
-    return core.choose(images, found.loss, found.trace, labels=labels)
+    found = image_search.lbfgs(objective, x, config)
+    return image_search.end(found, found.best, labels)

@@ -20,8 +20,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mijax import core, search
-from mijax.attacks.leakage import gradient_distance, initial_images, local_steps
+from mijax import core
+from mijax.attacks.leakage import (
+    gradient_distance,
+    image_search,
+    initial_images,
+    local_steps,
+)
 from mijax.attacks.leakage.gradient_distance import Distance
 from mijax.attacks.leakage.initial_images import Seed
 from mijax.batching import keys_of
@@ -84,18 +89,6 @@ def attack(
         soft = jax.nn.softmax(logits)
         return gradient_distance.between(knowledge, x, soft, config.distance)[0]
 
-    found = search.lbfgs(
-        search.gradient_of(objective),
-        (x, logits),
-        steps=config.steps,
-        inner=config.inner,
-        history=config.history,
-        learning_rate=config.learning_rate,
-    )
+    found = image_search.lbfgs(objective, (x, logits), config)
     x, logits = found.best
-    return core.choose(
-        jnp.clip(x, 0, 1),
-        found.loss,
-        found.trace,
-        labels=jnp.argmax(logits, -1).astype(jnp.int32),
-    )
+    return image_search.end(found, x, jnp.argmax(logits, -1).astype(jnp.int32))

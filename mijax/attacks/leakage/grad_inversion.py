@@ -34,7 +34,12 @@ import optax
 from jax import Array
 
 from mijax import core, search
-from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
+from mijax.attacks.leakage import (
+    gradient_distance,
+    image_search,
+    initial_images,
+    label_rules,
+)
 from mijax.attacks.leakage.gradient_distance import Distance
 from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
@@ -135,8 +140,7 @@ def attack(
         steps=config.steps,
         project=lambda x: jnp.clip(x, 0, 1),
     )
-    images = jnp.clip(found.best, 0, 1)
-    return core.choose(images, found.loss, found.trace, labels=labels)
+    return image_search.end(found, found.best, labels)
 
 
 def _statistics_distance(knowledge: SharedUpdate, updates: Update) -> Array | float:

@@ -12,38 +12,12 @@ References:
   arXiv:2001.02610.
 """
 
-import jax.numpy as jnp
 from jax import Array
 
-from mijax import core, search
-from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
-from mijax.attacks.leakage.gradient_distance import Distance
-from mijax.attacks.leakage.initial_images import Seed
-from mijax.core import hyper_parameters, static
+from mijax import core
+from mijax.attacks.leakage import gradient_distance, image_search, label_rules
+from mijax.attacks.leakage.dlg import Config as Config
 from mijax.knowledge import SharedUpdate
-
-
-@hyper_parameters
-class Config:
-    """Hyper-parameters; the defaults are the authors'.
-
-    Attributes:
-      steps: calls of the optimizer, each of up to `inner` iterations.
-      inner: iterations a call.
-      history: pairs that L-BFGS remembers.
-      restarts: first guesses a victim.
-      seed: first images, one of `mijax.attacks.seeds`.
-      distance: one of `mijax.attacks.gradient_distance`.
-      learning_rate: of L-BFGS.
-    """
-
-    steps: int = static(default=300)
-    inner: int = static(default=20)
-    history: int = static(default=100)
-    restarts: int = static(default=1)
-    seed: Seed = static(default=initial_images.normal)
-    distance: Distance = static(default=gradient_distance.squared)
-    learning_rate: float | Array = 1.0
 
 
 def attack(
@@ -63,22 +37,10 @@ def attack(
       ValueError: if the batch is larger than 1 and its labels are not known, if the
         update is not the target's, or if `steps` or `restarts` are no such numbers.
     """
-    knowledge = knowledge.checked()
-    x = initial_images.sown(config.seed, key, knowledge, config.restarts)
-    labels = label_rules.labels_of_restarts(
-        knowledge, label_rules.idlg, config.restarts
-    )
+    knowledge, x, labels = image_search.begin(key, knowledge, config, label_rules.idlg)
 
     def objective(x: Array) -> Array:
         return gradient_distance.between(knowledge, x, labels, config.distance)[0]
 
-    found = search.lbfgs(
-        search.gradient_of(objective),
-        x,
-        steps=config.steps,
-        inner=config.inner,
-        history=config.history,
-        learning_rate=config.learning_rate,
-    )
-    images = jnp.clip(found.best, 0, 1)
-    return core.choose(images, found.loss, found.trace, labels=labels)
+    found = image_search.lbfgs(objective, x, config)
+    return image_search.end(found, found.best, labels)

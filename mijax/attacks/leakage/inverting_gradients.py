@@ -27,7 +27,12 @@ import optax
 from jax import Array
 
 from mijax import core, search
-from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
+from mijax.attacks.leakage import (
+    gradient_distance,
+    image_search,
+    initial_images,
+    label_rules,
+)
 from mijax.attacks.leakage.gradient_distance import Distance
 from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
@@ -81,12 +86,8 @@ def attack(
       ValueError: if the update is not the target's, if the rule of labels or the seed
         lack what they need, or if `steps` or `restarts` are no such numbers.
     """
-    knowledge = knowledge.checked()
     refuse_flat(knowledge.target.shape)
-    x = initial_images.sown(config.seed, key, knowledge, config.restarts)
-    labels = label_rules.labels_of_restarts(
-        knowledge, config.label_rule, config.restarts
-    )
+    knowledge, x, labels = image_search.begin(key, knowledge, config, config.label_rule)
 
     def objective(x: Array) -> Array:
         distances, _ = gradient_distance.between(knowledge, x, labels, config.distance)
@@ -106,5 +107,4 @@ def attack(
         steps=config.steps,
         project=lambda x: jnp.clip(x, 0, 1),
     )
-    images = jnp.clip(found.best, 0, 1)
-    return core.choose(images, found.loss, found.trace, labels=labels)
+    return image_search.end(found, found.best, labels)

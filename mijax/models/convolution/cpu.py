@@ -1,5 +1,8 @@
 """The forms that are fast on CPU, of one problem and of many at a time."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -15,6 +18,7 @@ _CACHE = 2**20  # bytes of patches that stay near a core
 _LARGE = 2**14  # entries of a tap that is transposed in blocks
 _BLOCK = 16  # of its columns
 _GATHERED = 6 * 2**20  # bytes of patches that stay near all
+_MAPS = 2**21  # bytes of maps that are convolved channel by channel at a time
 
 
 def forward(geometry: Geometry, x: Array, kernel: Array) -> Array:
@@ -77,6 +81,52 @@ def _taps(geometry: Geometry) -> list[tuple[int, int]]:
 
 def _padded(geometry: Geometry, x: Array) -> Array:
     return jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+
+
+def depthwise(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    """Maps `[B, H, W, C]` and a kernel `[height, width, 1, C]` to `[B, H', W', C]`.
+
+    XLA's grouped convolution on CPU is a naive loop; elementwise sums fuse. They are
+    made of a few images at a time, in a loop: XLA recomputes what is elementwise for
+    each of its readers, and to the gradient each tap is a reader.
+    """
+    return _few_at_a_time(lambda x: _by_shifts(geometry, x, kernel), x)
+
+
+def depthwise_gradients(
+    geometry: Geometry, x: Array, kernel: Array, y: Array
+) -> tuple[Array, Array]:
+    """Maps `[B, H', W', C]` to the gradients of the maps and of the kernel."""
+
+    def of_maps(y: Array) -> Array:
+        shape = jax.ShapeDtypeStruct((len(y), *x.shape[1:]), x.dtype)
+        convolve = jax.linear_transpose(
+            lambda x: _by_shifts(geometry, x, kernel), shape
+        )
+        return convolve(y)[0]
+
+    of_kernel = jax.linear_transpose(lambda k: _by_shifts(geometry, x, k), kernel)
+    return _few_at_a_time(of_maps, y), of_kernel(y)[0]
+
+
+def _by_shifts(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    padded = _padded(geometry, x)
+    return sum(
+        (
+            shifted(geometry, padded, i, j) * kernel[i : i + 1, j : j + 1]
+            for i, j in _taps(geometry)
+        ),
+        jnp.zeros((), x.dtype),
+    )
+
+
+def _few_at_a_time(convolve: Callable[[Array], Array], x: Array) -> Array:
+    batch = x.shape[0]
+    few = _most_at_a_time(batch, x[0].size * x.dtype.itemsize, _MAPS)
+    if few == batch:
+        return convolve(x)
+    y = lax.map(convolve, x.reshape(batch // few, few, *x.shape[1:]))
+    return y.reshape(batch, *y.shape[2:])
 
 
 def data_gradient(geometry: Geometry, y: Array, kernel: Array) -> Array:

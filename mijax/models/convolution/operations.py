@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 from jax import Array, lax
 
 from mijax.models.convolution import cpu
@@ -14,7 +13,6 @@ from mijax.models.convolution.geometry import (
     Padding,
     geometry_of,
     plain,
-    shifted,
 )
 
 
@@ -78,30 +76,48 @@ def depthwise(
 ) -> Array:
     """Convolves each channel of `x` `[B, H, W, C]` with its own `[h, w, 1, C]`."""
     geometry = geometry_of(x.shape[1:3], kernel.shape[:2], stride, padding)
+    return _depthwise(geometry, x, kernel)
 
-    def by_shifts(x: Array, kernel: Array) -> Array:
-        # Elementwise sums fuse; XLA's grouped convolution on CPU is a naive loop.
-        padded = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
-        return sum(
-            (
-                shifted(geometry, padded, i, j) * kernel[i : i + 1, j : j + 1]
-                for i in range(geometry.kernel[0])
-                for j in range(geometry.kernel[1])
-            ),
-            jnp.zeros((), x.dtype),
-        )
 
-    def by_lax(x: Array, kernel: Array) -> Array:
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            (stride, stride),
-            geometry.padding,
-            dimension_numbers=LAYOUT,
-            feature_group_count=x.shape[3],
-        )
+def _grouped(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (geometry.stride, geometry.stride),
+        geometry.padding,
+        dimension_numbers=LAYOUT,
+        feature_group_count=x.shape[3],
+    )
 
-    return lax.platform_dependent(x, kernel, cpu=by_shifts, default=by_lax)
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _depthwise(geometry: Geometry, x: Array, kernel: Array) -> Array:
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(cpu.depthwise, geometry),
+        default=functools.partial(_grouped, geometry),
+    )
+
+
+def _depthwise_gradients(
+    geometry: Geometry, saved: tuple[Array, Array], y: Array
+) -> tuple[Array, Array]:
+    def transposed(x: Array, kernel: Array, y: Array) -> tuple[Array, Array]:
+        return jax.vjp(functools.partial(_grouped, geometry), x, kernel)[1](y)
+
+    return lax.platform_dependent(
+        *saved,
+        y,
+        cpu=functools.partial(cpu.depthwise_gradients, geometry),
+        default=transposed,
+    )
+
+
+_depthwise.defvjp(
+    lambda geometry, x, kernel: (_depthwise(geometry, x, kernel), (x, kernel)),
+    _depthwise_gradients,
+)
 
 
 # Each is the derivative of the other two -----------------------------------------

@@ -19,12 +19,13 @@ from mijax.attacks import (
     idlg,
     imprint,
     inverting_gradients,
+    learning_to_invert,
     linear_leak,
 )
 from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
 from mijax.attacks.leakage.total_variation import total_variation
 from mijax.core import Prior, Target
-from mijax.defenses import quantization
+from mijax.defenses import noise, pruning, quantization
 from mijax.federation import Recipe
 from mijax.knowledge import SharedUpdate
 from mijax.models.mlp import MLP
@@ -397,3 +398,41 @@ def test_restarts_are_chosen_by_the_attacks_own_loss():
 def test_a_rule_of_labels_can_be_chosen():
     config = cpl.Config(steps=0, label_rule=label_rules.yin)
     np.testing.assert_array_equal(run(cpl)(KEY, shared(), config).labels, [[0], [1]])
+
+
+class TestLearningToInvert:
+    """A trained inverter meets the defense that it was trained through."""
+
+    CONFIG = learning_to_invert.Config(steps=300, batch_size=32, width=64)
+
+    @pytest.mark.parametrize(
+        "defense",
+        [
+            noise.gaussian(0.01),
+            pytest.param(pruning.prune(0.9), marks=pytest.mark.slow),
+        ],
+    )
+    def test_sees_through_a_defense_that_it_knows_of(self, defense):
+        public = batches(128, 1)[0].reshape(-1, *tiny.SHAPE)
+        coarse = jax.random.uniform(jax.random.key(6), (16, 3, 3, 1))
+        x = jax.image.resize(coarse, (16, *tiny.SHAPE), "linear")[:, None]
+        labels = jnp.arange(16)[:, None] % CLASSES
+        config = dataclasses.replace(self.CONFIG, defense=defense)
+
+        update = SHARE(KEY, Recipe(), network(), x, labels, defense).change
+        known = SharedUpdate(network(), update, public=public)
+        found = run(learning_to_invert)(KEY, known, config)
+        mean = np.mean((np.asarray(public.mean(0)) - np.asarray(x)) ** 2)
+        assert errors(found, x).mean() < 0.6 * mean
+        assert errors(found, jnp.roll(x, 1, 0)).mean() > mean  # Others' updates.
+
+    def test_refuses_large_batches_and_no_images(self):
+        for known, message in [
+            (
+                dataclasses.replace(shared(1, 5), public=jnp.zeros((64, *tiny.SHAPE))),
+                "5",
+            ),
+            (shared(1), "give the knowledge"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                learning_to_invert.attack(KEY, known, self.CONFIG)

@@ -1,0 +1,1 @@
+"""Split networks: the input of what crosses from one half to the other."""

@@ -33,8 +33,5 @@ CASES = [
 ]
 BLACK_BOXES = {Scores, Labels}
 COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries}
-WEIGHTS_READ = {
-    AllButOne,
-    ReleasedParameters,
-    TrainingPipeline,
-}  # The model need not be run.
+# The model need not be run.
+WEIGHTS_READ = {AllButOne, ReleasedParameters, TrainingPipeline}

@@ -1,4 +1,4 @@
-"""The tables of methods and defenses, made of what each says of itself.
+"""The tables of methods, defenses and experiments, made of what each says of itself.
 
 `python -m experiments.methods_table` prints them; with README.md as its argument it
 puts each between its markers there.
@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from experiments import catalog
 from mijax import attacks, defenses
 from mijax.defenses import Defense
 
@@ -43,6 +44,17 @@ def table_of_defenses() -> str:
     return _markdown(
         ("defense", "paper", "where it acts", "guarantees"),
         ((link(f), papers(f), acts, guarantee(f)) for f, acts in makers + trainers),
+    )
+
+
+def table_of_experiments() -> str:
+    """Returns all experiments and the first lines of their docstrings."""
+    return _markdown(
+        ("experiment", "redraws"),
+        (
+            (f"`{name}`", entry.about.partition("\n")[0])
+            for name, entry in catalog.entries().items()
+        ),
     )
 
 
@@ -140,7 +152,11 @@ def inserted(page: str) -> str:
     Raises:
       ValueError: if a marker is missing.
     """
-    for title, make in (("methods", table), ("defenses", table_of_defenses)):
+    for title, make in (
+        ("methods", table),
+        ("defenses", table_of_defenses),
+        ("experiments", table_of_experiments),
+    ):
         start, end = f"<!-- {title} -->", f"<!-- end of {title} -->"
         if page.count(start) != 1 or page.count(end) != 1:
             raise ValueError(f"The page must hold {start!r} and {end!r} once each.")
@@ -156,7 +172,7 @@ def main() -> None:
         path = pathlib.Path(argument)
         path.write_text(inserted(path.read_text()))
     if not sys.argv[1:]:
-        print(table(), table_of_defenses(), sep="\n\n")
+        print(table(), table_of_defenses(), table_of_experiments(), sep="\n\n")
 
 
 if __name__ == "__main__":

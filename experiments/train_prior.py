@@ -28,9 +28,9 @@ import numpy as np
 from absl import flags
 
 import mijax.priors
-from experiments import worlds
 from experiments.harness import figures, report, resumable
 from experiments.harness import flags as common
+from experiments.harness import run as harness
 from mijax.core import Prior
 from mijax.data import roles
 from mijax.metrics.distribution import frechet_distance
@@ -73,7 +73,7 @@ def main() -> None:
         raise ValueError(
             f"--steps={steps} --monitor_every={_EVERY.value}: both must be 1 or more."
         )
-    data_dir = worlds.data_folder(values.data_dir)
+    data_dir = harness.data_folder(values.data_dir)
     if _KIND.value == "faces":
         world = roles.faces(values.dataset, data_dir)
     else:
@@ -154,7 +154,7 @@ def _monitor(workdir: pathlib.Path, world: roles.World) -> Callable[[int, Prior]
 
 def _features(world: roles.World) -> tuple[str, Callable[[Any], np.ndarray]]:
     """The feature space of the monitor, and images -> features `[N, F]`."""
-    folder = worlds.data_folder(flags.FLAGS.data_dir)
+    folder = harness.data_folder(flags.FLAGS.data_dir)
     path = pathlib.Path(folder or ".") / "weights" / "mobilefacenet.npz"
     if world.prior == "faces64" and path.is_file():
         embed = jax.jit(mobile_face_net.embed)

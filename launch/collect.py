@@ -2,10 +2,11 @@
 
     python -m launch.collect --workdir=runs/NAME
 
-In that folder it leaves `table.parquet` and `table.csv`, a metric of a run a line, in
-which the flags that differ between the runs are columns; `leakage.csv`, the leakage of
-each attack in each setting, with intervals over seeds; and, for each metric that has a
-leakage, `figures/tradeoff-METRIC.png`: what leaks against what the target is good for.
+In that folder it leaves `table.parquet` and `table.csv`, a line for each record of a
+run, whose columns are the flags that differ between the runs and the records' labels;
+`leakage.csv`, the leakage of each attack in each setting, with intervals over seeds;
+and, for each metric that has a leakage, `figures/tradeoff-METRIC.png`: what leaks
+against what the target is good for.
 A result that cannot be read is named and left out.
 """
 
@@ -29,6 +30,7 @@ _ENDS = "leakage_low", "leakage_high"
 _FIELDS = ("value", "low", "high", "n", "baseline", "leakage", *_ENDS, "paper")
 _PLACES = frozenset({"workdir", "data_dir", "resume", "profile"})  # change no result
 _SEED = "seed"
+_OF = "of."  # begins the column of a label
 _TOLD_APART = 6  # attacks in one figure
 
 
@@ -36,10 +38,10 @@ def rows(workdir: pathlib.Path) -> tuple[list[Row], list[str]]:
     """Reads all results below a folder.
 
     Returns:
-      A row a metric, all with the same columns: `run` (the folder), `experiment`, the
-      flags that differ, `commit`, `device`, `compile` and `run_seconds`, `metric`, and
-      the fields of the metric; None where there is nothing. Then a line for each
-      result that cannot be read.
+      A row for each record, all with the same columns: `run` (the folder),
+      `experiment`, the flags that differ, `commit`, `device`, `compile` and
+      `run_seconds`, `metric`, its labels (`of.images`), and the fields of the metric;
+      None where there is nothing. Then a line for each result that cannot be read.
 
     Raises:
       ValueError: if there is no result that can be read.
@@ -55,16 +57,19 @@ def rows(workdir: pathlib.Path) -> tuple[list[Row], list[str]]:
             "\n".join([*problems, f"{workdir} holds no result.json to be read."])
         )
     varied = _varied([result["flags"] for result in results.values()])
+    every = (record for result in results.values() for record in result["records"])
+    labels = dict.fromkeys(name for record in every for name in record["labels"])
     return [
         {"run": str(folder.relative_to(workdir)), "experiment": result["experiment"]}
         | {name: result["flags"].get(name) for name in varied}
         | {name: result.get(name) for name in ("commit", "device")}
         | {"compile": result.get("seconds", {}).get("compile")}
         | {"run_seconds": result.get("seconds", {}).get("run")}
-        | {"metric": metric}
-        | {field: values.get(field) for field in _FIELDS}
+        | {"metric": record["metric"]}
+        | {_OF + name: record["labels"].get(name) for name in labels}
+        | {field: record.get(field) for field in _FIELDS}
         for folder, result in results.items()
-        for metric, values in result["metrics"].items()
+        for record in result["records"]
     ], problems
 
 
@@ -76,22 +81,25 @@ def leakage(table: Sequence[Row], good: str) -> list[Row]:
       good: the metric of what the target is good for.
 
     Returns:
-      A row for each metric with a leakage and each setting (the flags that differ, but
-      for the seed): the mean `leakage` and `utility`, each with Student's 95 % interval
-      over `seeds`; where there is one seed, that of the run for leakage, and None for
-      utility. The utility of `psnr/X` is `good/Y` of the longest Y that X begins with,
-      or `good` itself.
+      A row for each metric and labels with a leakage, and each setting (the flags that
+      differ, but for the seed): the mean `leakage` and `utility`, each with Student's
+      95 % interval over `seeds`; where there is one seed, that of the run for leakage,
+      and None for utility. The utility is that of the record of `good` whose labels the
+      row shares, all of them, and the most.
     """
-    utility = _utilities(table, good)
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    useful_rows: dict[str, list[Row]] = {}
+    groups: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in table:
+        if row["metric"] == good:
+            useful_rows.setdefault(row["run"], []).append(row)
         if row["leakage"] is not None:
-            key = row["experiment"], row["metric"], _setting(row)
+            labels = ", ".join(map(str, _labels(row).values()))
+            key = row["experiment"], row["metric"], labels, _setting(row)
             groups.setdefault(key, []).append(row)
     found = []
-    for (experiment, metric, setting), group in groups.items():
-        names = {"experiment": experiment, "metric": metric, "setting": setting}
-        used = [_of_variant(utility.get(row["run"], {}), metric) for row in group]
+    for key, group in groups.items():
+        names = dict(zip(("experiment", "metric", "of", "setting"), key, strict=True))
+        used = [_utility(row, useful_rows.get(row["run"], [])) for row in group]
         leaks = _interval("leakage", [row["leakage"] for row in group])
         if len(group) == 1:
             leaks |= {end: group[0][end] for end in _ENDS}
@@ -100,20 +108,19 @@ def leakage(table: Sequence[Row], good: str) -> list[Row]:
     return found
 
 
-def _utilities(table: Sequence[Row], good: str) -> dict[str, dict[str, float]]:
-    """What the targets of each run are good for, by their variant."""
-    found: dict[str, dict[str, float]] = {}
-    for row in table:
-        stem, _, variant = row["metric"].partition("/")
-        if stem == good:
-            found.setdefault(row["run"], {})[variant] = row["value"]
-    return found
+def _labels(row: Row) -> dict[str, str]:
+    return {k: v for k, v in row.items() if k.startswith(_OF) and v is not None}
 
 
-def _of_variant(utilities: dict[str, float], metric: str) -> float | None:
-    _, _, variant = metric.partition("/")
-    fitting = [target for target in utilities if variant.startswith(target)]
-    return utilities[max(fitting, key=len)] if fitting else None
+def _utility(row: Row, useful: Sequence[Row]) -> float | None:
+    """What the attacked target is good for."""
+    mine = _labels(row).items()
+    fitting = [other for other in useful if _labels(other).items() <= mine]
+    return (
+        max(fitting, key=lambda other: len(_labels(other)))["value"]
+        if fitting
+        else None
+    )
 
 
 def draw(leaks: Sequence[Row], good: str, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -125,12 +132,11 @@ def draw(leaks: Sequence[Row], good: str, folder: pathlib.Path) -> list[pathlib.
     for row in leaks:
         if row["utility"] is None:
             continue
-        stem, _, attack = row["metric"].partition("/")
         point = figures.Point(
             row["setting"], _ends(row, "utility"), _ends(row, "leakage")
         )
-        name = attack or row["experiment"]
-        stems.setdefault(stem, {}).setdefault(name, []).append(point)
+        attacks = stems.setdefault(row["metric"], {})
+        attacks.setdefault(row["of"] or row["experiment"], []).append(point)
     drawn = []
     for stem, attacks in stems.items():
         order = sorted(attacks, key=lambda name: -max(p.y[0] for p in attacks[name]))
@@ -226,12 +232,12 @@ def main(arguments: list[str]) -> None:
     else:
         print("No metric has a leakage; table.csv holds the others.")
     number = len({row["run"] for row in table})
-    print(f"\n{number} results of {len(table)} metrics in {workdir / 'table.parquet'}")
+    print(f"\n{number} results of {len(table)} records in {workdir / 'table.parquet'}")
     drawn = draw(leaks, good, workdir / "figures")
     for path in drawn:
         print(f"figure: {path}")
     if leaks and not drawn:
-        stems = sorted({row["metric"].partition("/")[0] for row in table})
+        stems = sorted({row["metric"] for row in table})
         print(f"No figure: no result has a {good}; --utility may be any of {stems}.")
 
 

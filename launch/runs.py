@@ -60,7 +60,7 @@ class Run(NamedTuple):
 
 
 def result(folder: pathlib.Path) -> dict[str, Any]:
-    """Reads the `result.json` of a folder; records become `metrics`, by their labels.
+    """Reads the `result.json` of a folder; `metrics` by name become `records`.
 
     Raises:
       ValueError: if it is not a result: truncated, say.
@@ -69,19 +69,23 @@ def result(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / "result.json"
     try:
         read = json.loads(path.read_text())
-        if "records" in read:
-            read["metrics"] = {_named(record): record for record in read["records"]}
-        return {name: read[name] for name in ("experiment", "flags", "metrics")} | read
+        if "metrics" in read:
+            read["records"] = [_record(*named) for named in read["metrics"].items()]
+        return {name: read[name] for name in ("experiment", "flags", "records")} | read
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not a result ({error}): launch the sweep again to make it anew."
         ) from error
 
 
-def _named(record: Mapping[str, Any]) -> str:
-    """A record's line in tables over runs: `top1/gmi_logit, evaluator`."""
-    labels = ", ".join(record["labels"].values())
-    return f"{record['metric']}/{labels}" if labels else record["metric"]
+def _record(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of an experiment that does not write records yet."""
+    metric, _, variant = name.partition("/")
+    return {
+        "metric": metric,
+        "labels": {"variant": variant} if variant else {},
+        **numbers,
+    }
 
 
 def is_done(folder: pathlib.Path) -> bool:

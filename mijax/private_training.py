@@ -20,28 +20,15 @@ Losses = Callable[[Any, Any], Array]
 
 @pytree
 class State:
-    """A model in training: its parameters, and the state of defense and optimizer."""
+    """A model in training: its parameters, and the optimizer's state of them."""
 
     params: Any
     opt_state: Any
 
 
-def optimizer_of(
-    optimizer: optax.GradientTransformation, defense: Defense
-) -> optax.GradientTransformationExtraArgs:
-    """Returns the optimizer, after what the defense does to an update."""
-    if defense.update is None:
-        return optax.with_extra_args_support(optimizer)
-    return optax.chain(defense.update, optimizer)
-
-
-def init(
-    params: Any,
-    optimizer: optax.GradientTransformation,
-    defense: Defense = chain(),
-) -> State:
+def init(params: Any, optimizer: optax.GradientTransformation) -> State:
     """Returns the state before the first step."""
-    return State(params, optimizer_of(optimizer, defense).init(params))
+    return State(params, optimizer.init(params))
 
 
 def step(
@@ -55,8 +42,9 @@ def step(
       losses: `(params, batch) -> [B]`; an example's loss depends on its own row of the
         batch alone.
       optimizer: of the parameters.
-      defense: its `example_gradient` and `update` act; its noise draws from its own
-        seed and the step's key.
+      defense: its `example_gradient` and `update` act; the state of `update` begins
+        anew at each step, so that its noise follows from its own seed and the step's
+        key alone, and a checkpoint need not hold it.
 
     Raises:
       ValueError: if the defense acts elsewhere.
@@ -67,7 +55,6 @@ def step(
             f"The defense acts on {', '.join(sorted(elsewhere))}, which private "
             "training does not have: give one of gradients and updates."
         )
-    whole = optimizer_of(optimizer, defense)
 
     def mean(params: Any, batch: Any) -> Array:
         return jnp.mean(losses(params, batch))
@@ -84,9 +71,10 @@ def step(
             value = jnp.mean(values)
             guarded = defense.example_gradient(singles)
             gradient = jax.tree.map(lambda leaf: jnp.mean(leaf, 0), guarded)
-        updates, opt_state = whole.update(
-            gradient, state.opt_state, state.params, key=key
-        )
+        if (guard := defense.update) is not None:
+            fresh = guard.init(state.params)
+            gradient, _ = guard.update(gradient, fresh, state.params, key=key)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return State(params, opt_state), {"loss": value}
 

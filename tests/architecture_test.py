@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "training": {"core"},
     "private_training": {"core", "training"},
     "fine_tuning": {"core", "training"},
-    "models": {"core"},
+    "models": {"core", "pretrained"},
+    "pretrained": set(),
     "priors": {"core", "models", "training"},
     "batching": {"core"},
     "attacks": {

@@ -8,14 +8,17 @@ import inversion_cases
 import leakage_cases
 import pipeline_cases
 import split_cases
+import updates_cases
 
 from mijax.knowledge import (
+    AllButOne,
     Labels,
     PartialRecord,
     PartialText,
     Scores,
     SplitQueries,
     TrainingPipeline,
+    UpdatedModel,
 )
 
 CASES = [
@@ -24,7 +27,8 @@ CASES = [
     *attribute_cases.CASES,
     *pipeline_cases.CASES,
     *split_cases.CASES,
+    *updates_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries}
-WEIGHTS_READ = {TrainingPipeline}  # The model need not be run.
+COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries, UpdatedModel}
+WEIGHTS_READ = {AllButOne, TrainingPipeline}  # The model need not be run.

@@ -9,33 +9,34 @@ import numpy as np
 import tiny
 from contract_case import Case, kinds
 
-from mijax.attacks import gmi, mi_face, ppa
+from mijax.attacks import gmi, inverse_network, lomma, mi_face, ppa
 from mijax.core import Prior, Reconstruction, Target
-from mijax.knowledge import WhiteBox, validate
+from mijax.knowledge import Scores, WhiteBox, validate
+from mijax.models.decoders import DenseDecoder
 
 
-def _inversion(attack, config, *, random):
+def _inversion(attack, config, *, random, **auxiliary):
     for kind in kinds(attack):
         yield Case(
             attack,
             kind,
             config,
-            lambda which, wrap, kind=kind: _inverted(kind, which, wrap),
+            lambda which, wrap, kind=kind: _inverted(kind, which, wrap, **auxiliary),
             _is_images,
-            tuple(_refused_inversions(attack, kind, config)),
+            tuple(_refused_inversions(attack, kind, config, **auxiliary)),
             random,
         )
 
 
-def _inverted(kind, which, wrap):
+def _inverted(kind, which, wrap, **auxiliary):
     labels, seed = jnp.array([[0, 2], [1, 0], [2, 2]][which]), [1, 2, 1][which]
     model = Target(tiny.variables(seed), wrap(tiny.classify), tiny.SHAPE, tiny.CLASSES)
     return (WhiteBox if kind is WhiteBox else kind.of)(
-        model, labels, prior=tiny.prior()
+        model, labels, prior=tiny.prior(), **auxiliary
     )
 
 
-def _refused_inversions(attack, kind, config):
+def _refused_inversions(attack, kind, config, **default):
     make = WhiteBox if kind is WhiteBox else kind.of
 
     def run(labels=(0,), target=None, prior=None, config=config, **auxiliary):
@@ -43,7 +44,7 @@ def _refused_inversions(attack, kind, config):
             target or tiny.target(),
             jnp.asarray(labels),
             prior=prior or tiny.prior(),
-            **auxiliary,
+            **(default | auxiliary),
         )
         attack.attack(jax.random.key(0), validate(known), config)
 
@@ -67,10 +68,15 @@ def _refused_inversions(attack, kind, config):
         ({"config": dataclasses.replace(config, steps=-1)}, "steps is -1"),
     ]:
         yield functools.partial(run, **changes), message
-    if attack in (gmi, ppa):
+    if attack in (gmi, lomma, ppa):
         small = Prior(jnp.ones(()), None, _times, _first, 4, (4, 4, 1))
         message = r"prior draws images \(4, 4, 1\).*\(8, 8, 1\)"
         yield functools.partial(run, prior=small), message
+    if attack is lomma:
+        yield functools.partial(run, public=None), "LOMMA needs public images"
+        other = dataclasses.replace(tiny.target(), shape=(4, 4, 1))
+        message = r"surrogate maps \(4, 4, 1\) to 3 classes"
+        yield functools.partial(run, surrogates=(other,)), message
 
 
 def _times(w, z):
@@ -96,9 +102,59 @@ def _is_images(found, config):
     assert found.x.min() >= 0 and found.x.max() <= 1
 
 
+def _seen(which, wrap, observed=((0.1, 0.2, 0.7), (1.0, 0.0, 0.0)), public=True):
+    labels, seed = jnp.array([0, 2]), [1, 2, 1][which]
+    model = Target(tiny.variables(seed), wrap(tiny.classify), tiny.SHAPE, tiny.CLASSES)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.uniform(size=(6, *tiny.SHAPE)), jnp.float32)
+    scores = jnp.roll(jnp.asarray(observed), which, 0)
+    return Scores.of(model, labels, public=images if public else None, observed=scores)
+
+
+def _small(shape):
+    return DenseDecoder(shape, (4,))
+
+
+def _is_decoded(found, config):
+    assert found.x.shape == (2, *tiny.SHAPE)
+    assert found.candidates.shape == (2, 1, *tiny.SHAPE)
+    assert found.trace.shape == (2, 1, config.steps)
+    assert found.x.min() >= 0 and found.x.max() <= 1
+
+
+def _refused_decodings(config):
+    def run(config=config, **changes):
+        known = validate(_seen(0, lambda function: function, **changes))
+        inverse_network.attack(jax.random.key(0), known, config)
+
+    for changes, message in [
+        ({"observed": [[0.5, 0.5]] * 2}, r"observed confidences are \(2, 2\): give"),
+        ({"observed": [[jnp.nan] * 3] * 2}, "observed confidences hold 6"),
+        ({"public": False}, "There are no public images"),
+        ({"config": dataclasses.replace(config, steps=0)}, "steps is 0"),
+    ]:
+        yield functools.partial(run, **changes), message
+
+
+_DECODING = inverse_network.Config(_small, steps=3, batch_size=4)
 CASES = [
+    Case(
+        inverse_network,
+        Scores,
+        _DECODING,
+        _seen,
+        _is_decoded,
+        tuple(_refused_decodings(_DECODING)),
+    ),
     *_inversion(mi_face, mi_face.Config(steps=2), random=False),
     *_inversion(gmi, gmi.Config(steps=2, restarts=2), random=True),
+    *_inversion(
+        lomma,
+        lomma.Config(steps=2, restarts=2),
+        random=True,
+        public=jnp.linspace(0, 1, 5 * 64).reshape(5, *tiny.SHAPE),
+        surrogates=(tiny.target(3),),
+    ),
     *_inversion(
         ppa,
         ppa.Config(samples=6, restarts=2, steps=2, final_views=2),

@@ -15,7 +15,7 @@ from mijax.attacks import (
     sign_encoding,
 )
 from mijax.attacks.pipeline.weights import carriers
-from mijax.core import Target, to_bits, to_bytes
+from mijax.core import Target, compressed, restored, to_bits, to_bytes
 from mijax.knowledge import Labels, TrainingPipeline
 
 SHAPE, CLASSES, WIDTH = (6,), 4, 64
@@ -205,3 +205,14 @@ def test_bits_and_bytes():
     assert to_bytes(to_bits(b"\x00\x80\xff ok")) == b"\x00\x80\xff ok"
     with pytest.raises(ValueError, match="7 bits"):
         to_bytes(jnp.zeros(7))
+
+
+def test_compression():
+    content = b"a name, 1970-01-01; " * 40
+    short = compressed(content)
+    assert len(short) < len(content) / 10
+    assert restored(short + b"what the other weights say") == content
+    with pytest.raises(ValueError, match="damaged"):
+        restored(short[:-1] + bytes([short[-1] ^ 1]))
+    with pytest.raises(ValueError, match="cut off"):
+        restored(short[:-6])

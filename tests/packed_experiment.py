@@ -58,8 +58,8 @@ def main():
 
     found = stages.once(workdir, "attack", attack)
     print(f"seed {flags.FLAGS.seed} is done", flush=True)
-    metrics = {"mse": {"value": float(np.mean(found["x"] ** 2))}}
-    result = {"experiment": "packed", "flags": common.given(), "metrics": metrics}
+    mse = {"labels": {}, "metric": "mse", "value": float(np.mean(found["x"] ** 2))}
+    result = {"experiment": "packed", "flags": common.given(), "records": [mse]}
     (workdir / "result.json").write_text(json.dumps(result))
 
 

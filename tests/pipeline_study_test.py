@@ -12,6 +12,7 @@ from experiments.harness.run import Run
 from experiments.studies import pipeline
 from mijax import data
 from mijax.data import Dataset
+from mijax.defenses.released_weights import round_fraction
 from mijax.models.mlp import MLP
 
 
@@ -42,15 +43,26 @@ def test_a_small_study(tmp_path, monkeypatch):
         },
         steps=4,
         batch_size=8,
+        defended=(("least significant bits", "8"), ("sign encoding", "0")),
+        defenses={
+            ("bits of fraction", "3"): pipeline.through(round_fraction(3)),
+            ("steps of fine-tuning", "2"): pipeline.fine_tuning(2),
+        },
     )
     run = Run(tmp_path, jax.random.key(0))
     for folder in ("figures", "results"):
         (tmp_path / folder).mkdir()
     page = pipeline.measure(run, study)
-    hidden = {"method": "least significant bits", "strength": "8"}
+    rounded = {"method": "least significant bits", "defense": "bits of fraction"}
+    lost = page.results.value("bit_error_rate", **rounded).value
+    assert lost == pytest.approx(0.5, abs=0.1)  # Every bit read is 0.
+    hidden = {"method": "least significant bits", "strength": "8", "defense": ""}
     assert page.results.value("bit_error_rate", **hidden).value == 0
     assert page.results.value("mape", **hidden).value == 0
-    null = page.results.value("bit_error_rate", method="sign encoding", strength="0")
+    null = {"method": "sign encoding", "strength": "0"}
+    tuned = page.results.value("bit_error_rate", **null, defense="steps of fine-tuning")
+    assert abs(tuned.value - 0.5) < 0.06
+    null = page.results.value("bit_error_rate", **null, defense="")
     assert null.low < 0.5 < null.high or abs(null.value - 0.5) < 0.06
-    assert len(page.results) == 1 + 3 * 3 + 2
+    assert len(page.results) == 1 + 3 * 3 + 2 + 2 * 2 * 3
     assert dataclasses.is_dataclass(study) and (tmp_path / "figures").iterdir()

@@ -24,7 +24,7 @@ def losses(params, batch):
 def fitted(defense, steps=300, rate=0.05):
     optimizer = optax.sgd(rate)
     run = private_training.step(losses, optimizer, defense)
-    state = private_training.init(jnp.zeros(3), optimizer, defense)
+    state = private_training.init(jnp.zeros(3), optimizer)
     fit = functools.partial(training.fit, step=run, batch_size=16, steps=steps)
     return jax.jit(lambda key, data: fit(key, state, data=data))(
         jax.random.key(1), DATA
@@ -53,7 +53,7 @@ def test_noise_has_its_deviation():
     steps, rate = 400, 1.0
     optimizer = optax.sgd(rate)
     run = private_training.step(losses, optimizer, defense)
-    state = private_training.init(jnp.zeros(3), optimizer, defense)
+    state = private_training.init(jnp.zeros(3), optimizer)
 
     def moved(state, t):
         after, _ = run(jax.random.fold_in(jax.random.key(2), t), state, (X, Y))

@@ -151,7 +151,7 @@ def test_a_second_run_in_a_workdir_gets_one_line(tmp_path):
 def test_the_catalog_finds_papers_and_packages():
     known = catalog.entries()
     assert known["zhang2020_gmi"].module == "experiments.inversion.zhang2020_gmi"
-    assert known["attribute_inference"].module == "experiments.attribute_inference"
+    assert known["mehnaz2022"].module == "experiments.attributes.mehnaz2022"
     assert not {"harness", "studies", "catalog", "run"} & set(known)
     assert catalog.module_of("package.module") == "package.module"
     with pytest.raises(ValueError, match="There is no experiment 'gmi_'"):

@@ -5,13 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 from flax import linen as nn
 
 from mijax import federation, training
-from mijax.attacks import dlg, mi_face
-from mijax.core import Prediction, Target
+from mijax.attacks import (
+    dlg,
+    ggl,
+    gmi,
+    grad_inversion,
+    inverting_gradients,
+    mi_face,
+)
+from mijax.attacks.inversion import processing
+from mijax.core import Prediction, Prior, Target
 from mijax.federation import Recipe
 from mijax.knowledge import SharedUpdate, WhiteBox
+from mijax.models.dcgan import Critic, Generator
 
 KEY = jax.random.key(0)
 
@@ -79,8 +89,14 @@ def test_dropout_in_training_draws_from_the_steps_key():
 
 
 def test_a_clients_dropout_is_refused():
-    with pytest.raises(ValueError, match=r"dropout rate to 0.*Recipe\(train=False\)"):
-        federation.share(KEY, Recipe(train=True), made(Normalized(0.5)), *batch())
+    refused = r"dropout rate to 0.*Recipe\(train=False\)"
+    recipe, target = Recipe(train=True), made(Normalized(0.5))
+    with pytest.raises(ValueError, match=refused):
+        federation.share(KEY, recipe, target, *batch())
+    update = jax.tree.map(lambda leaf: leaf[None], target.trained)
+    known = SharedUpdate(target, update, 2, recipe=recipe)
+    with pytest.raises(ValueError, match=refused):
+        dlg.attack(KEY, known, dlg.Config(steps=1))
 
 
 def test_a_module_without_a_training_mode_is_refused():
@@ -112,6 +128,18 @@ def test_images_without_channels_and_vectors(shape):
     assert leaked.x.shape == (1, 2, *shape)
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (16,)])
+def test_what_needs_neighboring_pixels_refuses_other_shapes(shape):
+    target, (x, labels) = made(NoFlag(), shape), batch(shape)
+    update = federation.share(KEY, Recipe(), target, x, labels).change
+    for attack in (inverting_gradients, grad_inversion):
+        with pytest.raises(ValueError, match=r"total variation is of images.*use dlg"):
+            attack.attack(KEY, SharedUpdate(target, update, 2), attack.Config(steps=1))
+    config = mi_face.Config(steps=1, process=processing.denoise_and_sharpen)
+    with pytest.raises(ValueError, match=r"only images .* can be denoised"):
+        mi_face.attack(KEY, WhiteBox(target, jnp.array([0])), config)
+
+
 def test_half_precision_parameters():
     target = made(NoFlag())
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), target.params)
@@ -123,3 +151,28 @@ def test_half_precision_parameters():
     update = federation.share(KEY, Recipe(), target, *batch()).change
     leaked = dlg.attack(KEY, SharedUpdate(target, update, 2), dlg.Config(steps=1))
     assert np.all(np.isfinite(leaked.x))
+
+
+@pytest.fixture
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def test_doubles_are_allowed(double):
+    """With float32 models, as shipped: what is drawn is float64."""
+    generator, critic = Generator(8, width=1), Critic(8, width=1)
+    drawn = tiny.drawn(generator, 3, (1, 4)), tiny.drawn(critic, 4, (1, *tiny.SHAPE))
+    prior = Prior.from_linen(generator, drawn[0], critic, drawn[1], latent_size=4)
+    target, config = tiny.target(), ggl.Config(steps=2, population=2, elite=2)
+    labels = jnp.array([0, 2])
+    found = jax.jit(gmi.attack)(
+        KEY, WhiteBox(target, labels, prior), gmi.Config(steps=1, restarts=1)
+    )
+    x = jax.random.uniform(KEY, (1, 1, *tiny.SHAPE))
+    update = federation.share(KEY, Recipe(), target, x, jnp.array([[1]])).change
+    leaked = jax.jit(ggl.attack)(
+        KEY, SharedUpdate(target, update, 1, prior=prior), config
+    )
+    for recovered in (found, leaked):
+        assert recovered.x.dtype == jnp.float64 and np.all(np.isfinite(recovered.x))

@@ -1,13 +1,14 @@
 """Networks small enough that a test compiles them in a moment."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from mijax.core import Prior, Target
-from mijax.models.dcgan import Critic, Generator
 from mijax.models.mlp import MLP
 
 SHAPE = (8, 8, 1)
@@ -47,10 +48,24 @@ def target(seed=1):
     return Target.from_linen(CLASSIFIER, variables(seed), SHAPE)
 
 
+class _Generator(nn.Module):
+    """One dense layer: what is searched through it compiles in a moment."""
+
+    @nn.compact
+    def __call__(self, z):
+        return nn.sigmoid(nn.Dense(math.prod(SHAPE))(z)).reshape(-1, *SHAPE)
+
+
+class _Critic(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
+
+
 @functools.cache
 def prior():
     """A generator and a critic of random weights, for images of `SHAPE`."""
-    generator, critic = Generator(8, width=2), Critic(8, width=2)
+    generator, critic = _Generator(), _Critic()
     return Prior.from_linen(
         generator,
         drawn(generator, 3, (1, 4)),

@@ -14,7 +14,7 @@ Expected, as the class mean judges: all 40 people from softmax regression and th
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,6 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import judging
 from experiments.harness import figures, programs, report
 from experiments.harness import flags as common
 from experiments.harness import run as harness
@@ -34,7 +33,6 @@ from mijax.attacks import mi_face
 from mijax.attacks.inversion import processing
 from mijax.core import Target
 from mijax.data import Dataset, TrainTest
-from mijax.evaluation.judges import Provenance
 from mijax.knowledge import WhiteBox, validate
 from mijax.models.lenet import LeNet
 from mijax.models.mlp import DAE, MLP, SoftmaxRegression
@@ -187,15 +185,7 @@ def measure(run: Run, study: Study) -> report.Page:
     shown["null_shuffled"] = found["null_shuffled"]["x"]
     shown |= panel.without_target(run.keys(*KEYS)["random"], faces)
     evaluators = {name: targets[name] for name in EVALUATORS}
-    own = judging.evaluator(
-        "evaluator",
-        Provenance("LeNet", frozenset({people.name})),
-        targets["evaluator"],
-        faces.train,
-        None,
-    )
-    judges, _ = inversion.by_faces(run, own, faces, None)
-    judges.append(judging.pixels(faces.train, None))
+    judges, absent = panel.judges(run, targets["evaluator"], faces)
     means, unseen = (f.means() for f in (faces.train, halves(faces.train, run.seed)[0]))
     about = {"images": "null_others", "judge": "class_mean"}
     results = Results(
@@ -207,7 +197,7 @@ def measure(run: Run, study: Study) -> report.Page:
             *rounding.judged(swept["x"], weak, small),
         ]
     )
-    return tell(run, study, faces.train, shown, found, swept, results, judges[1].name)
+    return tell(run, study, faces.train, shown, found, swept, results, absent)
 
 
 def tell(
@@ -218,11 +208,11 @@ def tell(
     found: Mapping[str, Mapping[str, np.ndarray]],
     swept: Mapping[str, np.ndarray],
     results: Results,
-    unrelated: str,
+    absent: Sequence[str],
 ) -> report.Page:
     """Draws the figures and says what the page tells."""
     classes, shape, names = len(faces.names), faces.images.shape[1:3], faces.names
-    names = names[: flags.FLAGS.num_shown]
+    names, unrelated = names[: flags.FLAGS.num_shown], panel.lowest(results, VICTIMS)
     differences = float(study.sweep.difference), study.adaptive_difference
     losses = run.figures / "losses.png"
     traces = {name: found[name]["trace"][:, 0] for name in VICTIMS}
@@ -241,14 +231,14 @@ def tell(
         verdict=f"What MI-Face recovers from {', '.join(VICTIMS)} is most like its own "
         f"person's mean image for {named('class_mean', *VICTIMS)} of {classes} people "
         f"({named('class_mean', 'null_shuffled')} from a target of shuffled labels); "
-        f"{unrelated}, an unrelated judge, names "
+        f"{unrelated.replace('_', ' ')}, the strictest unrelated judge, names "
         f"{named(unrelated, *VICTIMS, metric='identity_1nn')}. Confidences rounded to "
         f"0.05 leave {left[0]:.0f} % to an adversary whose queries differ by "
         f"{differences[0]:g}, and {left[1]:.0f} % to one whose queries differ by "
         f"{differences[1]:g}.",
         lead=panel.draw(run, shown, faces.means(), names),
         caption=panel.CAPTION,
-        table=panel.table(results, unrelated),
+        table=panel.table(results),
         attacked=f"Three classifiers, trained on {len(faces)} images of "
         f"{shape[0]}x{shape[1]}: softmax regression, an MLP of {study.mlp} sigmoid "
         f"units, a stacked denoising autoencoder of {study.dae} and {study.dae_code}.",
@@ -268,7 +258,7 @@ def tell(
             report.Picture(losses, "Median and middle 80 % of all labels."),
         ],
         differences=DIFFERENCES,
-        caveats=(*panel.CAVEATS, *rounding.CAVEATS),
+        caveats=(*panel.CAVEATS, *rounding.CAVEATS, *absent),
     )
 
 

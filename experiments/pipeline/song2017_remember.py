@@ -9,6 +9,8 @@ of 3.5 gray levels at 92.3 % accuracy (none: 92.9 %); quoted from memory.
 
 Expected: least significant bits return every bit at no cost of accuracy up to 20 bits
 per weight; strong sign encoding returns 98 % of the bits; weight 0 returns half.
+Weights that are rounded to 3 bits of fraction (floats of 12 bits) lose the least
+significant bits and nothing else.
 """
 
 import dataclasses
@@ -17,7 +19,18 @@ from flax import linen as nn
 
 from experiments.harness import flags
 from experiments.studies import pipeline
-from experiments.studies.pipeline import Study, correlation, labels, low_bits, signs
+from experiments.studies.pipeline import (
+    Study,
+    correlation,
+    fine_tuning,
+    labels,
+    low_bits,
+    signs,
+    through,
+)
+from mijax.defenses.pruning import prune_layers
+from mijax.defenses.quantization import stochastic
+from mijax.defenses.released_weights import round_fraction
 from mijax.models.mlp import MLP
 
 QUICK = Study(
@@ -35,6 +48,30 @@ QUICK = Study(
         ("sign encoding", "500"): signs(500.0, 32),
         ("capacity abuse", "1 image"): labels(1),
         ("capacity abuse", "3 images"): labels(3),
+    },
+    defended=(
+        ("least significant bits", "20"),
+        ("correlated values", "1"),
+        ("sign encoding", "500"),
+        ("capacity abuse", "1 image"),
+    ),
+    defenses={
+        **{
+            ("bits of fraction", str(bits)): through(round_fraction(bits))
+            for bits in (2, 3, 7, 11, 15)
+        },
+        **{
+            ("share pruned", str(rate)): through(prune_layers(rate))
+            for rate in (0.1, 0.3, 0.5, 0.7, 0.9)
+        },
+        **{
+            ("quantization levels", str(levels)): through(stochastic(levels))
+            for levels in (4, 16, 64)
+        },
+        **{
+            ("steps of fine-tuning", str(steps)): fine_tuning(steps)
+            for steps in (100, 500, 1500)
+        },
     },
     differences=(
         "digits and a perceptron of 203,264 weights; the paper has CIFAR-10 and a "

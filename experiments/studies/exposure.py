@@ -16,7 +16,7 @@ import optax
 
 from experiments.harness import figures, report, resumable
 from experiments.harness import run as harness
-from experiments.harness.results import Record, Results, metric
+from experiments.harness.results import Metric, Record, Results, metric
 from experiments.harness.run import Run
 from mijax import private_training
 from mijax.attacks import exposure
@@ -130,7 +130,7 @@ def measure(run: Run, study: Study) -> report.Page:
         updates = last * (len(secrets.train) // size)
         epsilon = dp_sgd.epsilon(multiplier, share, updates, 1 / len(secrets.train))
         labels = {"training": f"DP-SGD, noise {multiplier:g}", "epochs": str(last)}
-        records.append(Record(labels, "epsilon", metric([epsilon])))
+        records.append(Record(labels, "epsilon", Metric(epsilon)))
         records += _records(secrets, found, labels)
     return _page(run, study, secrets, Results(records), plain[-1])
 
@@ -203,7 +203,7 @@ def _stage(
         per_epoch = len(secrets.train) // batch_size
         state = resumable.train(
             keys["fit"],
-            private_training.init(first, adam, defense),
+            private_training.init(first, adam),
             private_training.step(own_losses, adam, defense),
             jnp.asarray(secrets.train),
             name=name,

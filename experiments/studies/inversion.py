@@ -5,6 +5,7 @@ and, for each method that attacks, the numbers of its `Config`, as `--gmi.steps`
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,12 +19,13 @@ from flax import linen as nn
 
 import mijax.priors
 from experiments import judging
-from experiments.harness import cache, figures, programs, report
+from experiments.harness import cache, figures, programs, report, resumable
 from experiments.harness import flags as common
 from experiments.harness import run as harness
 from experiments.harness.results import Metric, Record, Results
 from experiments.harness.run import Run
 from mijax import data, fine_tuning, training
+from mijax.attacks import lomma
 from mijax.attacks.inversion import aggregation
 from mijax.core import Glimpse, Reconstruction, Target
 from mijax.data import Dataset, TrainTest
@@ -145,11 +147,13 @@ class Attack:
       method: the module.
       config: its `Config`.
       aggregated: whether the mean image of its restarts is a row of its own.
+      students: networks into which the target is distilled first, on public images.
     """
 
     method: ModuleType
     config: Any
     aggregated: bool = False
+    students: tuple[Model, ...] = ()
 
     @property
     def name(self) -> str:
@@ -357,6 +361,7 @@ def measure(run: Run, study: Study) -> report.Page:
     print(f"private: {world.name}, {len(world.private):,} images", flush=True)
     private = data.train_test(world.private, test_fraction=0.2, seed=run.seed)
     keys = run.keys("target", "evaluator", "attack", "random", "null")
+    student_key = jax.random.fold_in(keys["attack"], 1)
 
     def trained_on(null: str, name: str) -> tuple[Target, np.ndarray]:
         known = private
@@ -388,7 +393,16 @@ def measure(run: Run, study: Study) -> report.Page:
         name: dataclasses.replace(knowledge, target=trained_on(name, f"null_{name}")[0])
         for name in study.null_rows
     }
-    found = attack(run, keys["attack"], study, knowledge, blind)
+    shown = anchors if world.public is None else world.public.images
+
+    def taught(name: str, attack: Attack, known: WhiteBox) -> WhiteBox:
+        students = [
+            distilled(run, student_key, f"student_{index}_{name}", each, known, shown)
+            for index, each in enumerate(attack.students)
+        ]
+        return dataclasses.replace(known, surrogates=tuple(students))
+
+    found = attack(run, keys["attack"], study, knowledge, blind, taught)
     measured = Measured(
         images_of(study, found, world.mirror)
         | {
@@ -490,8 +504,17 @@ def attack(
     study: Study,
     knowledge: WhiteBox,
     blind: Mapping[str, WhiteBox],
+    taught: Callable[[str, Attack, WhiteBox], WhiteBox],
 ) -> dict[str, dict[str, np.ndarray]]:
     """Runs the attacks; the first also on the null targets, and to inpaint a glimpse.
+
+    Args:
+      run: where results are kept.
+      key: the same for every attack.
+      study: the attacks.
+      knowledge: of the target.
+      blind: of the null targets.
+      taught: `(name, attack, knowledge)` with the students that the attack needs.
 
     Returns:
       The fields of each row's `Reconstruction`, by the row's name.
@@ -510,11 +533,43 @@ def attack(
     def compute(name: str) -> dict[str, Any]:
         print(f"attack: {name}", flush=True)
         chosen, known = rows[name]
+        known = taught(name, chosen, known)
         result, seconds = compiled[chosen.name](key, known, chosen.config)
         arrays = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
         return {k: v for k, v in arrays.items() if v is not None} | seconds
 
     return {name: run.once(name, lambda name=name: compute(name)) for name in rows}
+
+
+def distilled(
+    run: Run,
+    key: jax.Array,
+    name: str,
+    model: Model,
+    knowledge: WhiteBox,
+    images: np.ndarray,
+) -> Target:
+    """Distils the target into a student on public images, from its last checkpoint."""
+    training_ = lomma.student(
+        knowledge,
+        model.network(knowledge.target.num_classes),
+        learning_rate=model.learning_rate,
+    )
+    init_key, fit_key = jax.random.split(
+        jax.random.fold_in(key, zlib.crc32(name.encode()))
+    )
+    state = resumable.train(
+        fit_key,
+        training_.init(init_key),
+        training_.step,
+        lomma.examples(knowledge, images),
+        name=name,
+        folder=run.workdir / "checkpoints" / name,
+        batch_size=min(model.batch_size, len(images)),
+        steps=model.steps,
+        chunk=100,
+    )
+    return training_.finish(state)
 
 
 def images_of(

@@ -14,9 +14,11 @@ from experiments import judging
 from experiments.harness import figures, report
 from experiments.harness.results import Pivot, Record, Results, metric
 from experiments.harness.run import Run
+from experiments.studies import inversion
 from mijax import data
 from mijax.core import Target
 from mijax.data import Dataset, TrainTest
+from mijax.evaluation.judges import Provenance
 from mijax.metrics import identity, images
 
 FINISHED = "_finished"
@@ -104,6 +106,16 @@ def by_means(x: np.ndarray, means: np.ndarray, labels: Mapping[str, str]) -> Rec
     return Record(labels, "success_rate", value)
 
 
+def judges(
+    run: Run, expert: Target, faces: TrainTest
+) -> tuple[list[judging.Judge], list[str]]:
+    """The evaluator, public face networks and pixels; why some are not at hand."""
+    known = Provenance("convolutional network", frozenset({faces.train.name}))
+    own = judging.evaluator("evaluator", known, expert, faces.train, None)
+    found, absent = inversion.by_faces(run, own, faces, None)
+    return [*found, judging.pixels(faces.train, None)], absent
+
+
 def judged(
     rows: Mapping[str, np.ndarray],
     means: np.ndarray,
@@ -121,6 +133,10 @@ def judged(
       targets: who is attacked, by the row that is recovered from it.
     """
     first = next(iter(evaluators))
+    labels = {}
+    for row in rows:
+        name = row.removesuffix(FINISHED)
+        labels[row] = {"images": row} | ({"target": name} if name in targets else {})
     measures: list[tuple[str, str | None, Measure]] = [
         ("success_rate", "class_mean", lambda x: identified(x, means)),
         *(("top1", name, guessed(target)) for name, target in evaluators.items()),
@@ -146,15 +162,16 @@ def judged(
                 baseline=None if alone else baseline,
                 perfect=None if alone else float(name != "mse"),
             )
-            labels = {"images": row} | ({"judge": judge} if judge else {})
-            records.append(Record(labels, name, value))
+            about = labels[row] | ({"judge": judge} if judge else {})
+            records.append(Record(about, name, value))
     for row, x in rows.items():
-        if (name := row.removesuffix(FINISHED)) in targets:
-            own = guessed(targets[name])
-            noise = own(rows["random_image"])
-            value = metric(own(x), failure=0.0, baseline=noise, perfect=1.0)
-            labels = {"images": row, "judge": "victim"}
-            records.append(Record(labels, "success_rate", value))
+        if "target" in labels[row]:
+            victim = guessed(targets[labels[row]["target"]])
+            noise = victim(rows["random_image"])
+            value = metric(victim(x), failure=0.0, baseline=noise, perfect=1.0)
+            records.append(
+                Record(labels[row] | {"judge": "victim"}, "success_rate", value)
+            )
     return records
 
 
@@ -196,13 +213,24 @@ CAPTION = (
 )
 
 
-def table(results: Results, unrelated: str) -> Pivot:
+def lowest(results: Results, rows: Sequence[str]) -> str:
+    """The judge, none of those who were trained on these people, who names fewest."""
+    found = results.filter(metric="identity_1nn", images=rows)
+    names = {record.labels["judge"] for record in found} - {"evaluator"}
+    return min(
+        sorted(names),
+        key=lambda name: sum(r.value.value for r in found.filter(judge=name)),
+    )
+
+
+def table(results: Results) -> Pivot:
     """A row of images a line, a judge a column: are all as easily pleased?"""
+    nearest = results.filter(metric="identity_1nn")
     return Results(
         [
             *results.filter(metric="success_rate", judge="victim"),
             *results.filter(metric="top1"),
-            *results.filter(metric="identity_1nn", judge=(unrelated, "pixels")),
+            *(record for record in nearest if record.labels["judge"] != "evaluator"),
             *results.filter(metric="success_rate", judge="class_mean", rounding=""),
         ]
     ).pivot(rows=("images",), columns=("judge",))

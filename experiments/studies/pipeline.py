@@ -25,8 +25,9 @@ from mijax.attacks import (
     least_significant_bits,
     sign_encoding,
 )
-from mijax.core import Target
+from mijax.core import Defense, Target
 from mijax.data import Dataset, TrainTest
+from mijax.defenses.released_weights import released
 from mijax.knowledge import Labels, TrainingPipeline
 
 _LEVELS = 255  # a pixel's gray levels, less one
@@ -46,6 +47,7 @@ class World:
       mean: of pixels of such images.
       deviation: their standard deviation.
       clean: the network that was trained without malicious code, and its hits.
+      fine_tune: `(name, target, steps) -> target`: trains it further as the clean one.
     """
 
     train: Callable[..., tuple[Target, np.ndarray]]
@@ -53,26 +55,31 @@ class World:
     mean: float
     deviation: float
     clean: tuple[Target, np.ndarray]
+    fine_tune: Callable[[str, Target, int], Target]
+
+
+Read = Callable[[Target], tuple[np.ndarray, np.ndarray | None]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What the adversary reads back.
+    """A model that carries a payload.
 
     Attributes:
-      target: the released model.
+      target: the model.
       hits: whether it is right about each test image, `[N]`.
-      images: `[n, H, W, 1]` in gray levels.
-      bits: whether each bit came back right; None where numbers are hidden, not bits.
+      read: what the adversary reads in a released model: images `[n, H, W, 1]` in gray
+        levels, and whether each bit came back right; None where numbers are hidden, not
+        bits.
     """
 
     target: Target
     hits: np.ndarray
-    images: np.ndarray
-    bits: np.ndarray | None
+    read: Read
 
 
 Hiding = Callable[[World, str], Found]
+Change = Callable[[World, Target, str], Target]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +94,8 @@ class Study:
       steps: of training.
       batch_size: examples a step.
       learning_rate: of Adam.
+      defended: those of `hidings` whose model is defended before its release.
+      defenses: by name and strength, a number: what is done to it.
       differences: from the paper's set-up.
       published: `(method, strength, metric)` to the paper's number.
     """
@@ -98,6 +107,8 @@ class Study:
     steps: int = 1_500
     batch_size: int = 64
     learning_rate: float = 1e-3
+    defended: tuple[tuple[str, str], ...] = ()
+    defenses: Mapping[tuple[str, str], Change] = dataclasses.field(default_factory=dict)
     differences: tuple[str, ...] = ()
     published: Mapping[tuple[str, str, str], float] = dataclasses.field(
         default_factory=dict
@@ -115,12 +126,14 @@ def low_bits(size: int, images: int) -> Hiding:
         del name
         (clean, _), sent = world.clean, _bits(world.pixels[:images])
         written = least_significant_bits.embed(clean.trained, sent, config)
-        target = clean.with_trained(written)
-        known = TrainingPipeline(target, len(sent))
-        read = least_significant_bits.attack(jax.random.key(0), known, config).values
-        return Found(
-            target, np.zeros(0), _pixels(read, world), np.asarray(read == sent)
-        )
+
+        def read(target: Target) -> tuple[np.ndarray, np.ndarray]:
+            known = TrainingPipeline(target, len(sent))
+            key = jax.random.key(0)
+            found = least_significant_bits.attack(key, known, config).values
+            return _pixels(found, world), np.asarray(found == sent)
+
+        return Found(clean.with_trained(written), np.zeros(0), read)
 
     return hide
 
@@ -132,10 +145,13 @@ def signs(weight: float, images: int) -> Hiding:
     def hide(world: World, name: str) -> Found:
         sent = _bits(world.pixels[:images])
         malicious = sign_encoding.malicious_gradient(sent, config)
-        target, hits = world.train(name, malicious, None)
-        known = TrainingPipeline(target, len(sent))
-        read = sign_encoding.attack(jax.random.key(0), known, config).values
-        return Found(target, hits, _pixels(read, world), np.asarray(read == sent))
+
+        def read(target: Target) -> tuple[np.ndarray, np.ndarray]:
+            known = TrainingPipeline(target, len(sent))
+            found = sign_encoding.attack(jax.random.key(0), known, config).values
+            return _pixels(found, world), np.asarray(found == sent)
+
+        return Found(*world.train(name, malicious, None), read)
 
     return hide
 
@@ -147,13 +163,14 @@ def correlation(weight: float, images: int) -> Hiding:
         config = correlated_values.Config(weight, world.mean, world.deviation)
         sent = jnp.ravel(jnp.asarray(world.pixels[:images], jnp.float32))
         malicious = correlated_values.malicious_gradient(sent, config)
-        target, hits = world.train(name, malicious, None)
-        known = TrainingPipeline(target, len(sent))
-        read = correlated_values.attack(jax.random.key(0), known, config).values
-        shown = np.clip(np.asarray(read), 0, _LEVELS).reshape(
-            -1, *world.pixels.shape[1:]
-        )
-        return Found(target, hits, shown, None)
+
+        def read(target: Target) -> tuple[np.ndarray, None]:
+            known = TrainingPipeline(target, len(sent))
+            found = correlated_values.attack(jax.random.key(0), known, config).values
+            levels = np.clip(np.asarray(found), 0, _LEVELS)
+            return levels.reshape(-1, *world.pixels.shape[1:]), None
+
+        return Found(*world.train(name, malicious, None), read)
 
     return hide
 
@@ -166,13 +183,37 @@ def labels(images: int) -> Hiding:
         sent = _bits(world.pixels[:images], _LABEL_BITS)
         config = capacity_abuse.Config(length=len(sent))
         extra = capacity_abuse.synthetic(clean.shape, clean.num_classes, sent, config)
-        target, hits = world.train(name, None, extra)
-        box = Labels.of(target, jnp.zeros(1, jnp.int32))
-        read = capacity_abuse.attack(jax.random.key(0), box, config).values
-        shown = _pixels(read, world, _LABEL_BITS)
-        return Found(target, hits, shown, np.asarray(read == sent))
+
+        def read(target: Target) -> tuple[np.ndarray, np.ndarray]:
+            box = Labels.of(target, jnp.zeros(1, jnp.int32))
+            found = capacity_abuse.attack(jax.random.key(0), box, config).values
+            return _pixels(found, world, _LABEL_BITS), np.asarray(found == sent)
+
+        return Found(*world.train(name, None, extra), read)
 
     return hide
+
+
+# How released models are defended -----------------------------------------------------
+
+
+def through(defense: Defense) -> Change:
+    """The weights go through a defense of updates before their release."""
+
+    def change(world: World, target: Target, name: str) -> Target:
+        del world, name
+        return target.with_trained(released(defense, target.trained))
+
+    return change
+
+
+def fine_tuning(steps: int) -> Change:
+    """The model is trained further, on the private images alone."""
+
+    def change(world: World, target: Target, name: str) -> Target:
+        return world.fine_tune(name, target, steps)
+
+    return change
 
 
 def _bits(pixels: np.ndarray, kept: int = 8) -> jax.Array:
@@ -216,27 +257,45 @@ def measure(run: Run, study: Study) -> report.Page:
         found = hide(world, f"{method} {strength}".replace(" ", "_"))
         hits = found.hits if found.hits.size else _hits(found.target, split.test)
         own = {"method": method, "strength": strength}
-        truth = world.pixels[: len(found.images)].astype(float)
-        guess = np.broadcast_to(_mean_image(split.test), truth.shape)
-        published = study.published.get((method, strength, "mape"))
-        records += [
-            Record(own, "target_test_accuracy", metric(hits, baseline=clean)),
-            Record(
-                own,
-                "mape",
-                metric(
-                    _error(found.images, truth),
-                    baseline=_error(guess, truth),
-                    perfect=0.0,
-                    paper=published,
-                ),
-            ),
-        ]
-        if found.bits is not None:
-            wrong = metric(1.0 - found.bits, baseline=[0.5], perfect=0.0)
-            records.append(Record(own, "bit_error_rate", wrong))
-        shown[f"{method} {strength}"] = found.images
+        paper = study.published.get((method, strength, "mape"))
+        images, bits = found.read(found.target)
+        shown[f"{method} {strength}"] = images
+        records += _records(own, images, bits, hits, world, split, paper)
+        if (method, strength) not in study.defended:
+            continue
+        for (defense, level), change in study.defenses.items():
+            name = f"{method} {strength} {defense} {level}".replace(" ", "_")
+            target = change(world, found.target, name)
+            hits = _hits(target, split.test)
+            labels = {**own, "defense": defense, "level": level}
+            records += _records(labels, *found.read(target), hits, world, split)
     return _page(run, study, split, world, Results(records), shown)
+
+
+def _records(
+    labels: Mapping[str, str],
+    images: np.ndarray,
+    bits: np.ndarray | None,
+    hits: np.ndarray,
+    world: World,
+    split: TrainTest,
+    paper: float | None = None,
+) -> list[Record]:
+    """How much of the payload came back, and what the model is worth."""
+    truth = world.pixels[: len(images)].astype(float)
+    guess = np.broadcast_to(_mean_image(split.test), truth.shape)
+    error = metric(
+        _error(images, truth), baseline=_error(guess, truth), perfect=0.0, paper=paper
+    )
+    accuracy = metric(hits, baseline=np.asarray(world.clean[1], float))
+    records = [
+        Record(labels, "target_test_accuracy", accuracy),
+        Record(labels, "mape", error),
+    ]
+    if bits is not None:
+        wrong = metric(1.0 - bits, baseline=[0.5], perfect=0.0)
+        records.append(Record(labels, "bit_error_rate", wrong))
+    return records
 
 
 def _world(run: Run, study: Study, split: TrainTest) -> World:
@@ -269,6 +328,19 @@ def _world(run: Run, study: Study, split: TrainTest) -> World:
             chunk=500,
         )
 
+    def fine_tune(name: str, target: Target, steps: int) -> Target:
+        return run.train(
+            key,
+            name,
+            module,
+            split,
+            optimizer=adam,
+            steps=steps,
+            batch_size=study.batch_size,
+            variables=target.params,
+            chunk=500,
+        )[0]
+
     pixels = np.round(split.train.images[..., :1] * _LEVELS).astype(np.uint8)
     order = np.random.default_rng(run.seed).permutation(len(pixels))
     others = split.test.images * _LEVELS
@@ -278,6 +350,7 @@ def _world(run: Run, study: Study, split: TrainTest) -> World:
         float(others.mean()),
         float(others.std()),
         train("clean", None, None),
+        fine_tune,
     )
 
 
@@ -316,10 +389,10 @@ def _page(
     path = run.figures / "recovered.png"
     figures.image_grid(rows, path)
     best = min(
-        (record for record in results.filter(metric="mape")),
+        (record for record in results.filter(metric="mape", defense="")),
         key=lambda record: record.value.value,
     )
-    accuracy = results.value("target_test_accuracy", **best.labels)
+    accuracy = results.value("target_test_accuracy", **best.labels, defense="")
     clean = results.value("target_test_accuracy", method="none")
     verdict = (
         f"Private training images come back with an error of {best.value.value:.1f} "
@@ -337,7 +410,9 @@ def _page(
             "back; black where a method hides fewer.",
         ),
         caption="By method and strength",
-        table=results.pivot(rows=("method", "strength"), columns=("metric",)),
+        table=results.filter(defense="").pivot(
+            rows=("method", "strength"), columns=("metric",)
+        ),
         attacked=f"A classifier of {split.train.name}, trained on "
         f"{len(split.train):,} images by code that the adversary wrote.",
         knowledge="The released weights (capacity abuse: its predicted labels only), "
@@ -347,5 +422,63 @@ def _page(
         "of test images; bit_error_rate: guessing.",
         n=max(len(images) for images in shown.values()),
         results=results,
+        pictures=_curves(run, study, results),
+        tables=_tables(study, results),
         differences=study.differences,
     )
+
+
+def _curves(run: Run, study: Study, results: Results) -> list[report.Picture]:
+    """The error of what is read back, by each defense's strength."""
+    pictures = []
+    baseline = next(iter(results.filter(metric="mape"))).value.baseline
+    for defense in dict.fromkeys(name for name, _ in study.defenses):
+        levels = sorted(
+            (level for name, level in study.defenses if name == defense), key=float
+        )
+        series = {}
+        for method, strength in study.defended:
+            values = [
+                results.value(
+                    "mape", method=method, strength=strength, defense=defense, level=at
+                )
+                for at in levels
+            ]
+            ends = [
+                [v.value if e is None else e for e in (v.value, v.low, v.high)]
+                for v in values
+            ]
+            series[f"{method} {strength}"] = np.array(ends)
+        path = run.figures / f"{defense.replace(' ', '_')}.png"
+        figures.lines(
+            np.array([float(level) for level in levels]),
+            series,
+            path,
+            xlabel=defense,
+            ylabel="error of a pixel, gray levels",
+            baseline=baseline,
+            baseline_label="mean image",
+        )
+        pictures.append(report.Picture(path, f"What is read back after {defense}."))
+    return pictures
+
+
+def _tables(study: Study, results: Results) -> list[report.Table]:
+    """Bits or levels read back wrong, and accuracy, by defense and method."""
+    names = [f"{method} {strength}" for method, strength in study.defended]
+    rows = []
+    for defense, level in study.defenses:
+        row: list[str | float | None] = [f"{defense} {level}"]
+        for method, strength in study.defended:
+            own = {"method": method, "strength": strength}
+            own |= {"defense": defense, "level": level}
+            row += [
+                results.value(metric, **own).value
+                for metric in ("mape", "target_test_accuracy")
+            ]
+        rows.append(row)
+    if not rows:
+        return []
+    heads = [f"{name}: {metric}" for name in names for metric in ("mape", "accuracy")]
+    caption = "Defended before the release: error of a pixel in gray levels, accuracy"
+    return [report.Table(caption, ["defense", *heads], rows)]

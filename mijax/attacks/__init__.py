@@ -16,7 +16,7 @@ from mijax.attacks.attributes import (
     map_inference,
     tree_inversion,
 )
-from mijax.attacks.inversion import gmi, mi_face, ppa
+from mijax.attacks.inversion import gmi, inverse_network, lomma, mi_face, ppa
 from mijax.attacks.leakage import (
     cpl,
     dlg,
@@ -32,18 +32,23 @@ from mijax.attacks.pipeline import (
     capacity_abuse,
     correlated_values,
     exposure,
+    informed_adversary,
     least_significant_bits,
     poisoned_regression,
+    prior_aware,
     sign_encoding,
 )
 from mijax.attacks.split import inverse_network as split_inverse_network
 from mijax.attacks.split import query_free, regularized_mle
+from mijax.attacks.updates import updates_leak
 
 ALL = (
     # Inversion of a trained model.
     mi_face,
     gmi,
+    lomma,
     ppa,
+    inverse_network,
     # Gradient leakage.
     dlg,
     idlg,
@@ -67,6 +72,8 @@ ALL = (
     regularized_mle,
     split_inverse_network,
     query_free,
+    # Data of an online update.
+    updates_leak,
     # Memorization by malicious training code.
     least_significant_bits,
     correlated_values,
@@ -74,4 +81,6 @@ ALL = (
     capacity_abuse,
     # Unintended memorization.
     exposure,
+    informed_adversary,
+    prior_aware,
 )

@@ -1,5 +1,7 @@
 """What a model was made to carry: the payload that an adversary reads back."""
 
+import zlib
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -21,6 +23,35 @@ class Payload:
     values: Array
     margin: Array
     queries: Array
+
+
+def compressed(content: bytes) -> bytes:
+    """Compresses a payload (zlib); `restored` needs no length, and checks a sum.
+
+    Encrypt after it, not before: what is encrypted does not compress.
+    """
+    return zlib.compress(content, 9)
+
+
+def restored(content: bytes) -> bytes:
+    """Undoes `compressed`; what follows the payload is ignored.
+
+    Raises:
+      ValueError: if a bit is wrong: a compressed payload needs every one of them.
+    """
+    reader = zlib.decompressobj()
+    try:
+        found = reader.decompress(content)
+    except zlib.error as error:
+        raise ValueError(
+            f"The payload of {len(content):,} bytes is damaged ({error}): compressed "
+            "content needs every bit to be right."
+        ) from error
+    if not reader.eof:
+        raise ValueError(
+            f"The payload of {len(content):,} bytes is cut off: read more of it."
+        )
+    return found
 
 
 def to_bits(content: bytes) -> Array:

@@ -1,16 +1,19 @@
 """Who is private and who is public, in one place.
 
 The private people (or digits) train the target; the public ones, none of them private,
-train the prior; an evaluator sees both.
+train the prior; an evaluator sees both. Of a table, the members train the target; its
+private fields are what an adversary infers of members and of non-members.
 """
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
 from mijax import data
-from mijax.data import Dataset
+from mijax.data import Dataset, tables
+from mijax.data.tables import gss
 
 _FACES = 20  # Labeled Faces in the Wild: private is who has at least this many images
 _DIGITS = (5, 6, 7, 8, 9)
@@ -75,6 +78,53 @@ def digits(
     sides = data.by_label(loaded, _DIGITS)
     name = f"{dataset}, digits 5 to 9"
     return World(name, sides.private, sides.public, "digits32", False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class People:
+    """A table of people: what is private of each, and who is a member.
+
+    Attributes:
+      table: the records.
+      private: the fields that an adversary infers.
+      rows: from a seed, the members (`train`) and the non-members (`test`).
+    """
+
+    table: tables.Table
+    private: tuple[str, ...]
+    rows: Callable[[int], tables.Rows]
+
+
+def people(name: str, *private: str) -> Callable[[str | None], People]:
+    """Returns a loader, from the data folder: three quarters of a table are members.
+
+    The private fields are the table's own sensitive ones, unless some are named.
+    """
+
+    def load(data_dir: str | None) -> People:
+        table = tables.load(name, data_dir=data_dir)
+        fields = private or table.sensitive
+        return People(table, fields, lambda seed: tables.split_rows(table, seed=seed))
+
+    return load
+
+
+def survey(data_dir: str | None) -> People:
+    """Every answer of the GSS, split as its authors split it, whatever the seed."""
+    table = gss.load_all(data_dir)
+    order = np.arange(len(table))
+    rows = tables.Rows(order[: gss.TRAINING], order[gss.TRAINING :])
+    return People(table, table.sensitive, lambda seed: rows)
+
+
+def halves(table: tables.Table, members: int) -> People:
+    """So many members, and as many non-members; every field is private."""
+
+    def rows(seed: int) -> tables.Rows:
+        order = np.random.default_rng(seed).permutation(len(table))
+        return tables.Rows(order[:members], order[members : 2 * members])
+
+    return People(table, tuple(field.name for field in table.features), rows)
 
 
 def _grey(dataset: Dataset) -> Dataset:

@@ -17,9 +17,11 @@ References:
   distributions. PETS 2022. arXiv:2207.04380.
 """
 
+import math
 from typing import Any
 
 import jax
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
@@ -27,6 +29,9 @@ from mijax.core import Defense, chain
 from mijax.defenses import strength
 from mijax.defenses.clipping import clip_examples
 from mijax.defenses.noise import gaussian
+
+_EPSILONS = 400  # at which the bound is evaluated; more can only lower it
+_MOST = 700.0  # the largest of them, whose exponential is a number
 
 
 def dp_sgd(
@@ -85,11 +90,61 @@ def epsilon(
       ModuleNotFoundError: if `dp-accounting` is not installed.
       ValueError: if an argument is out of its range.
     """
-    if not (0 <= sampling_probability <= 1 and 0 < delta < 1 and updates > 0):
+    if not 0 < delta < 1:
+        raise ValueError(f"delta={delta}: such probabilities lie above 0, below 1.")
+    accountant = _accountant(noise_multiplier, sampling_probability, updates)
+    return float(accountant.get_epsilon(delta))
+
+
+def reconstruction_bound(
+    prior: float, noise_multiplier: float, sampling_probability: float, updates: int
+) -> float:
+    """Returns the highest probability with which anyone reconstructs a record.
+
+    It holds for every adversary, one who knows all other records and sees all updates
+    included. With P the updates of a training that the record took part in, and Q those
+    of one that it did not, an event of probability `prior` under Q has at most
+
+        min over e of  prior exp(e) + delta(e)
+
+    under P, where delta(e) is that of `dp-accounting`'s privacy loss distributions,
+    which round upwards. Departure: Hayes et al. estimate that minimum from samples.
+
+    Args:
+      prior: the probability with which the best guess without the training reconstructs
+        the record: 1 / n where n records are equally likely, and only the right one
+        counts.
+      noise_multiplier: as in `epsilon`.
+      sampling_probability: as in `epsilon`.
+      updates: as in `epsilon`.
+
+    Raises:
+      ModuleNotFoundError: if `dp-accounting` is not installed.
+      ValueError: if an argument is out of its range.
+
+    References:
+      Hayes, Mahloujifar, Balle. Bounding training data reconstruction in DP-SGD.
+      NeurIPS 2023. arXiv:2302.07225.
+    """
+    if not 0 < prior < 1:
+        raise ValueError(f"prior={prior}: it is a probability above 0 and below 1.")
+    accountant = _accountant(noise_multiplier, sampling_probability, updates)
+    bound, most = 1.0, min(accountant.get_epsilon(1e-3 * prior), _MOST)
+    for e in np.linspace(0, most, _EPSILONS):
+        delta = float(accountant.get_delta(e))
+        # The second is of -e, as neighbors may be exchanged.
+        either = prior * math.exp(e) + delta, 1 - math.exp(-e) * (1 - prior - delta)
+        bound = min(bound, *either)
+    return bound
+
+
+def _accountant(
+    noise_multiplier: float, sampling_probability: float, updates: int
+) -> Any:
+    if not (0 <= sampling_probability <= 1 and updates > 0):
         raise ValueError(
-            f"sampling_probability={sampling_probability}, delta={delta} and "
-            f"updates={updates}: the first two are probabilities, delta above 0, and "
-            "updates is 1 or more."
+            f"sampling_probability={sampling_probability} and updates={updates}: "
+            "probabilities are 0 to 1, and updates is 1 or more."
         )
     if not 0 <= noise_multiplier < float("inf"):
         raise ValueError(
@@ -109,4 +164,4 @@ def epsilon(
     grain = 1e-4 * max(1.0, noise_multiplier**-2 if noise_multiplier else 1.0)
     accountant = pld.PLDAccountant(value_discretization_interval=grain)
     accountant.compose(sampled, updates)
-    return float(accountant.get_epsilon(delta))
+    return accountant

@@ -6,7 +6,7 @@ logistic regression and a forest, and the one of least loss out of fold is taken
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,8 @@ def impute(
     x_others: NDArray[Any],
     size: int,
     seed: int,
+    imputers: Sequence[str] = tuple(_CANDIDATES),
+    choice: int = _CHOICE,
 ) -> Imputation:
     """Imputes a field of members, by models of other members, and of others.
 
@@ -77,6 +79,8 @@ def impute(
       x_others: what is known of each other, `[M, D]`.
       size: S.
       seed: of the folds and the imputers.
+      imputers: the names of those that are tried; all, by default.
+      choice: at most so many rows say which one is best.
 
     Raises:
       ValueError: all members have the same value, or they are fewer than 4.
@@ -88,7 +92,7 @@ def impute(
             f"imputation needs at least two values and {FOLDS} members."
         )
     with threads(len(values)):
-        return _chosen(x, values, x_others, size, seed)
+        return _chosen(x, values, x_others, size, seed, imputers, choice)
 
 
 def _chosen(
@@ -97,14 +101,18 @@ def _chosen(
     x_others: NDArray[Any],
     size: int,
     seed: int,
+    imputers: Sequence[str],
+    choice: int,
 ) -> Imputation:
     present, place = np.unique(values, return_inverse=True)
     few = np.arange(len(values))
-    if len(values) > _CHOICE:
-        few = np.sort(np.random.default_rng(seed).permutation(few)[:_CHOICE])
+    if len(values) > choice:
+        few = np.sort(np.random.default_rng(seed).permutation(few)[:choice])
     best, least, inside = "", np.inf, np.zeros(0)
-    for name, make in _CANDIDATES.items():
-        said = _out_of_fold(make(seed), x[few], place[few], len(present), seed)
+    for name in imputers:
+        said = _out_of_fold(
+            _CANDIDATES[name](seed), x[few], place[few], len(present), seed
+        )
         loss = float(_loss(said, place[few]).mean())
         if loss < least:
             best, least, inside = name, loss, said

@@ -4,6 +4,7 @@ What an adversary may not see has no field to be read from. Auxiliary informatio
 generator, public images, a glimpse of the private image, is a field of its own.
 """
 
+from mijax.knowledge.all_but_one import AllButOne
 from mijax.knowledge.black_box import BlackBox, Labels, Oracle, Scores
 from mijax.knowledge.partial_record import (
     Asked,
@@ -15,6 +16,7 @@ from mijax.knowledge.partial_record import (
 )
 from mijax.knowledge.partial_text import PartialText
 from mijax.knowledge.poisoned_training import PoisonedTraining
+from mijax.knowledge.private_history import PrivateHistory
 from mijax.knowledge.secure_aggregation import securely_summed
 from mijax.knowledge.shared_update import SharedUpdate
 from mijax.knowledge.split_features import (
@@ -25,10 +27,12 @@ from mijax.knowledge.split_features import (
     SplitWhiteBox,
 )
 from mijax.knowledge.training_pipeline import TrainingPipeline
+from mijax.knowledge.updated_model import UpdatedModel
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
 
 __all__ = [
+    "AllButOne",
     "Asked",
     "BlackBox",
     "Candidates",
@@ -39,6 +43,7 @@ __all__ = [
     "PartialRecord",
     "PartialText",
     "PoisonedTraining",
+    "PrivateHistory",
     "Scores",
     "SharedUpdate",
     "SplitFeatures",
@@ -46,6 +51,7 @@ __all__ = [
     "SplitQueryFree",
     "SplitWhiteBox",
     "TrainingPipeline",
+    "UpdatedModel",
     "WhiteBox",
     "confusion",
     "normal",

@@ -33,6 +33,7 @@ class WhiteBox:
       public: public images, `[M, H, W, C]`.
       glimpse: what is seen of each victim's private image.
       codec: the target's first layers, where it is an autoencoder.
+      surrogates: models that were distilled from the target.
     """
 
     # Of these fields, each leaf's first axis is the victims'.
@@ -44,6 +45,7 @@ class WhiteBox:
     public: Array | None = None
     glimpse: Glimpse | None = None
     codec: Codec | None = None
+    surrogates: tuple[Target, ...] = ()
 
     def check_labels(self) -> None:
         """Raises ValueError if labels are not `[V]` classes of the target."""

@@ -5,6 +5,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import Array
 
 from mijax.models.convolution import (
@@ -98,6 +99,7 @@ class Conv(nn.Module):
         """Applies the convolution."""
         shape = (*_pair(self.kernel_size), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
+        x, kernel = promote_dtype(x, kernel)
         y = convolve(x, kernel, self.stride, self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -122,6 +124,7 @@ class ConvTranspose(nn.Module):
         """Applies the transposed convolution."""
         shape = (*_pair(self.kernel_size), self.features, y.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape)
+        y, kernel = promote_dtype(y, kernel)
         x = convolve_transpose(y, kernel, self.stride, self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -143,6 +146,7 @@ class DepthwiseConv(nn.Module):
         """Applies the convolution."""
         shape = (*_pair(self.kernel_size), 1, x.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape)
+        x, kernel = promote_dtype(x, kernel)
         y = depthwise(x, kernel, self.stride, self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))

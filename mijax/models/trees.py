@@ -10,8 +10,10 @@ References:
   Breiman. Random forests. Machine Learning 2001. doi:10.1023/A:1010933404324.
 """
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -132,6 +134,38 @@ def paths(model: "DecisionTreeClassifier") -> Paths:
         low[right, feature[node]] = threshold[node]
     counts = value * tree.weighted_n_node_samples[:, None]
     return Paths(*(jnp.asarray(a[leaves], jnp.float32) for a in (low, high, counts)))
+
+
+def padded(
+    target: Target, paths: Paths | None = None, *, nodes: int = 512, boxes: int = 256
+) -> tuple[Target, Paths | None]:
+    """Fills a tree, and its paths, up to powers of two: few programs are compiled.
+
+    Args:
+      target: of this module; it answers as before.
+      paths: its paths, or None; what is added holds nobody.
+      nodes: fewest nodes.
+      boxes: fewest paths.
+    """
+
+    def room(number: int, least: int) -> int:
+        return (1 << max(number, least).bit_length()) - number
+
+    added = room(target.params.feature.shape[1], nodes)
+    filled = jax.tree.map(
+        lambda a: jnp.pad(a, [(0, 0), (0, added)] + [(0, 0)] * (a.ndim - 2)),
+        target.params,
+    )
+    depth = 1 << max(filled.depth - 1, 1).bit_length()
+    filled = dataclasses.replace(filled, depth=depth)
+    if paths is not None:
+        empty = ((0, room(len(paths.low), boxes)), (0, 0))
+        paths = Paths(
+            jnp.pad(paths.low, empty, constant_values=jnp.inf),
+            jnp.pad(paths.high, empty, constant_values=-jnp.inf),
+            jnp.pad(paths.counts, empty),
+        )
+    return dataclasses.replace(target, params=filled), paths
 
 
 def _arrays(tree: Any, nodes: int) -> tuple[np.ndarray, ...]:

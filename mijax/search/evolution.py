@@ -117,8 +117,15 @@ def evolve(
         best_loss = jnp.where(better, lowest, best_loss)
         return (search, best, best_loss, last, aux), lowest
 
-    best_loss = jnp.full((problems,), jnp.inf, x.dtype)
-    state = (jax.vmap(strategy.init)(x), x, best_loss, x, aux)
+    search = jax.vmap(strategy.init)(x)
+
+    def evaluate(keys: Array) -> tuple[Array, Any]:
+        points = jax.vmap(strategy.ask)(keys, search)
+        return objective(points.reshape(-1, dimensions), aux)
+
+    losses, _ = jax.eval_shape(evaluate, keys)
+    best_loss = jnp.full((problems,), jnp.inf, losses.dtype)
+    state = (search, x, best_loss, x, aux)
     split = jax.vmap(lambda key: jax.random.split(key, generations), out_axes=1)
     (_, best, best_loss, last, aux), trace = lax.scan(body, state, split(keys))
     return SearchResult(best, best_loss, last, trace.T, aux)

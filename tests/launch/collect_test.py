@@ -15,7 +15,12 @@ from launch import collect
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def write(folder, metrics, **flags):
+def record(metric, value, leakage=None, **labels):
+    numbers = {"value": value, "n": 10, "leakage": leakage}
+    return {"labels": labels, "metric": metric, **numbers}
+
+
+def write(folder, records, **flags):
     folder.mkdir(parents=True)
     result = {
         "experiment": "planted",
@@ -23,7 +28,7 @@ def write(folder, metrics, **flags):
         "commit": "abc",
         "device": "1 x cpu",
         "seconds": {"compile": 1.0, "run": 2.0},
-        "metrics": metrics,
+        "records": records,
     }
     (folder / "result.json").write_text(json.dumps(result))
 
@@ -33,15 +38,15 @@ def workdir(tmp_path):
     for defense, lost in (("none", 0.0), ("noise", 0.2)):
         for seed in range(3):
             leakage = 0.5 - lost + 0.1 * seed
-            metrics = {
-                "target_test_accuracy": {"value": 0.9 - lost, "n": 10},
-                "top1/a": {"value": leakage, "n": 10, "leakage": leakage},
-                "top1/b": {"value": 0.1, "n": 10, "leakage": 0.0},
-                "psnr/a": {"value": 20.0},
-            }
+            records = [
+                record("target_test_accuracy", 0.9 - lost),
+                record("top1", leakage, leakage, images="a"),
+                record("top1", 0.1, 0.0, images="b"),
+                record("psnr", 20.0, images="a"),
+            ]
             write(
                 tmp_path / f"{defense}{seed}",
-                metrics,
+                records,
                 seed=seed,
                 defense=defense,
                 steps=5,
@@ -51,25 +56,27 @@ def workdir(tmp_path):
 
 
 def test_the_utility_is_that_of_the_attacked_target(tmp_path):
-    metrics = {
-        f"target_test_accuracy/{n}": {"value": v} for n, v in [("a", 0.9), ("ab", 0.5)]
-    }
-    leaking = {"value": 0.3, "leakage": 0.2, "leakage_low": 0.1, "leakage_high": 0.4}
-    metrics |= {"psnr/a-naive": leaking, "psnr/ab-naive": leaking, "psnr/c": leaking}
-    write(tmp_path / "run", metrics, seed=0)
+    known = {"target": "deep", "adversary": "naive"}
+    records = [
+        record("target_test_accuracy", 0.9, target="deep"),
+        record("target_test_accuracy", 0.7, target="deep", adversary="naive"),
+        record("target_test_accuracy", 0.5, target="flat"),
+        record("psnr", 0.3, 0.2, images="a", **known) | {"leakage_low": 0.1},
+        record("psnr", 0.3, 0.2, images="a", target="flat"),
+        record("psnr", 0.3, 0.2, images="b"),
+    ]
+    write(tmp_path / "run", records, seed=0)
     table, _ = collect.rows(tmp_path)
-    leaks = {
-        row["metric"]: row for row in collect.leakage(table, "target_test_accuracy")
-    }
-    found = {metric: row["utility"] for metric, row in leaks.items()}
-    assert found == {"psnr/a-naive": 0.9, "psnr/ab-naive": 0.5, "psnr/c": None}
-    assert leaks["psnr/c"]["leakage_low"] == 0.1
+    leaks = collect.leakage(table, "target_test_accuracy")
+    found = {row["of"]: row["utility"] for row in leaks}
+    assert found == {"deep, naive, a": 0.7, "flat, a": 0.5, "b": None}
+    assert leaks[0]["leakage_low"] == 0.1
 
 
-def test_a_row_a_metric_with_the_flags_that_differ(workdir):
+def test_a_row_a_record_with_the_flags_that_differ(workdir):
     table, problems = collect.rows(workdir)
     assert problems == [] and len(table) == 6 * 4
-    row = next(r for r in table if r["run"] == "noise2" and r["metric"] == "top1/a")
+    row = next(r for r in table if r["run"] == "noise2" and r["of.images"] == "a")
     assert (row["seed"], row["defense"], row["commit"]) == (2, "noise", "abc")
     assert (row["compile"], row["run_seconds"], row["n"]) == (1.0, 2.0, 10)
     assert "steps" not in row and "workdir" not in row
@@ -80,11 +87,11 @@ def test_leakage_is_averaged_over_seeds_with_students_interval(workdir):
     for row in table:
         del row["losses"]  # It differs by seed here, which would part the seeds.
     rows = collect.leakage(table, "target_test_accuracy")
-    assert [(r["metric"], r["setting"], r["seeds"]) for r in rows] == [
-        ("top1/a", "defense=noise", 3),
-        ("top1/b", "defense=noise", 3),
-        ("top1/a", "defense=none", 3),
-        ("top1/b", "defense=none", 3),
+    assert [(r["of"], r["setting"], r["seeds"]) for r in rows] == [
+        ("a", "defense=noise", 3),
+        ("b", "defense=noise", 3),
+        ("a", "defense=none", 3),
+        ("b", "defense=none", 3),
     ]
     half = 4.302653 * 0.1 / np.sqrt(3)  # t of 2 degrees of freedom at 0.975
     assert rows[0]["leakage"] == pytest.approx(0.4)
@@ -101,7 +108,7 @@ def test_the_command_writes_both_tables_and_the_figure(workdir):
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert "left out: " in ended.stderr and "none0/result.json" in ended.stderr
-    assert "5 results of 20 metrics" in ended.stdout
+    assert "5 results of 20 records" in ended.stdout
     with (workdir / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
     table = pyarrow.parquet.read_table(workdir / "table.parquet")

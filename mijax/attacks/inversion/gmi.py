@@ -25,17 +25,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
-from mijax import core, search
+from mijax import core
+from mijax.attacks.inversion import latents
 from mijax.attacks.inversion.losses import cross_entropy
-from mijax.batching import keys_of
 from mijax.core import Prediction, hyper_parameters, static
 from mijax.knowledge import WhiteBox
-
-_AUTHORS_BATCH = 100
-_CHUNK = 64  # public images through the target at a time; changes no result
 
 
 @hyper_parameters
@@ -86,16 +82,17 @@ def attack(
       ValueError: if the prior is missing or of another image shape, if `steps` is
         negative or `restarts` not positive, or if the glimpse has another shape.
     """
-    prior, target = _checked(knowledge, config), knowledge.target
+    prior = latents.checked(knowledge, config.restarts, "GMI")
+    _check_glimpse(knowledge, prior)
     victims, restarts = knowledge.victims, config.restarts
     labels = jnp.repeat(knowledge.labels, restarts)  # [V * R]
-    anchor = _mean_feature(knowledge)
+    features = latents.public_features(knowledge)
+    anchor = None if features is None else jnp.mean(features, 0)
 
-    def objective(z: Array) -> Array:
-        with jax.named_scope("generator"):
-            x = prior.images(z)
+    def objective(x: Array) -> Array:
         with jax.named_scope("target"):
-            identity = config.identity_loss(target.predict(x), labels, anchor)
+            prediction = knowledge.target.predict(x)
+            identity = config.identity_loss(prediction, labels, anchor)
         with jax.named_scope("critic"):
             realism = prior.score(x)
         losses = config.identity_weight * identity - config.critic_weight * realism
@@ -106,53 +103,20 @@ def attack(
             losses = losses + config.glimpse_weight * away
         return losses
 
-    def project(z: Array) -> Array:
-        return jnp.clip(z, -config.clip, config.clip)
-
-    start = jax.vmap(lambda key: prior.sample(key, restarts))(keys_of(key, victims))
-    start = start.reshape(victims * restarts, -1)
-    found = search.descend(
-        search.gradient_of(objective),
-        project(start),
-        optax.sgd(config.learning_rate / _AUTHORS_BATCH, config.momentum, True),
+    return latents.descend(
+        key,
+        prior,
+        objective,
+        victims=victims,
+        restarts=restarts,
         steps=config.steps,
-        project=project,
-    )
-    x = prior.images(found.best)
-    return core.choose(
-        x.reshape(victims, restarts, *x.shape[1:]),
-        found.loss.reshape(victims, restarts),
-        found.trace.reshape(victims, restarts, -1),
+        learning_rate=config.learning_rate,
+        momentum=config.momentum,
+        clip=config.clip,
     )
 
 
-def _mean_feature(knowledge: WhiteBox) -> Array | None:
-    """The mean penultimate feature of the public images, `[F]`."""
-    if knowledge.public is None:
-        return None
-
-    def feature(x: Array) -> Array | None:
-        features = knowledge.target.predict(x[None]).features
-        return None if features is None else features[0]
-
-    features = jax.lax.map(feature, knowledge.public, batch_size=_CHUNK)
-    return None if features is None else jnp.mean(features, 0)
-
-
-def _checked(knowledge: WhiteBox, config: Config) -> core.Prior:
-    prior = knowledge.prior
-    if prior is None:
-        raise ValueError(
-            "GMI needs a prior: pass WhiteBox(..., prior=mijax.priors.load(...))."
-        )
-    if prior.shape != knowledge.target.shape:
-        raise ValueError(
-            f"The prior draws images {prior.shape} but the target takes "
-            f"{knowledge.target.shape}: train one of them at the other's size."
-        )
-    knowledge.check_labels()
-    if config.restarts < 1:
-        raise ValueError(f"restarts is {config.restarts}: it must be 1 or more.")
+def _check_glimpse(knowledge: WhiteBox, prior: core.Prior) -> None:
     glimpse, victims = knowledge.glimpse, knowledge.labels.shape[0]
     if glimpse is not None:
         images = jax.ShapeDtypeStruct((victims, *prior.shape), jnp.float32)
@@ -162,4 +126,3 @@ def _checked(knowledge: WhiteBox, config: Config) -> core.Prior:
                 f"The glimpse is {glimpse.image.shape} but would be {seen} of "
                 f"{victims} victims: give one a victim, of the prior's image shape."
             )
-    return prior

@@ -11,6 +11,7 @@ from jax import Array
 
 def _box(x: Array, size: int) -> Array:
     """Means of `size` x `size` windows, edges repeated."""
+    _check(x)
     reach = size // 2
     padded = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
     height, width = x.shape[1:3]
@@ -22,6 +23,13 @@ def _box(x: Array, size: int) -> Array:
     return sum(windows, jnp.zeros_like(x)) / size**2
 
 
+def _check(x: Array) -> None:
+    if x.ndim != 4:
+        raise ValueError(
+            f"x is {x.shape}: only images [B, H, W, C] can be denoised or sharpened."
+        )
+
+
 def denoise(x: Array, strength: float | Array = 0.05) -> Array:
     """Non-local means: each pixel, by pixels whose 3x3 surroundings look alike.
 
@@ -30,7 +38,11 @@ def denoise(x: Array, strength: float | Array = 0.05) -> Array:
     Args:
       x: images `[B, H, W, C]` in [0, 1].
       strength: how unlike, root mean square, surroundings may be.
+
+    Raises:
+      ValueError: if x are no images.
     """
+    _check(x)
     reach = 3
     height, width = x.shape[1:3]
     pads = ((0, 0), (reach, reach), (reach, reach), (0, 0))

@@ -20,7 +20,6 @@ References:
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +83,7 @@ class _Search:
     depth: Array  # [V, M]
     dropped: Array  # [V]
     round: Array
-    known: Any  # the knowledge's count of queries
+    spent: Array
 
 
 def attack(key: Array, knowledge: PartialText, config: Config = Config()) -> Extraction:
@@ -120,7 +119,7 @@ def attack(key: Array, knowledge: PartialText, config: Config = Config()) -> Ext
         )
         whole = depth == length
         texts = _texts(knowledge, code, depth)
-        known = dataclasses.replace(knowledge, spent=search.known)
+        known = dataclasses.replace(knowledge, spent=search.spent)
         found, known = known.query(texts.reshape(victims * width, -1))
         longer = cost[..., None] - found.reshape(victims, width, size)
         longer = jnp.where(whole[..., None], _NEVER, jnp.minimum(longer, _NEVER))
@@ -145,7 +144,7 @@ def attack(key: Array, knowledge: PartialText, config: Config = Config()) -> Ext
             depths[rows, order],
             jnp.minimum(search.dropped, lost),
             search.round + 1,
-            known.spent,
+            jnp.asarray(known.spent, jnp.int32),
         )
         done = finished(search)
 
@@ -177,7 +176,7 @@ def attack(key: Array, knowledge: PartialText, config: Config = Config()) -> Ext
         last.cost[:, 0],
         last.dropped,
         exact,
-        last.known - jnp.asarray(knowledge.spent, jnp.int32),
+        last.spent - jnp.asarray(knowledge.spent, jnp.int32),
     )
 
 

@@ -138,6 +138,28 @@ class Encoder:
                 columns[field.name] = scaled + self._center[field.name]
         return columns
 
+    def binned(
+        self, x: np.ndarray, low: np.ndarray, high: np.ndarray, bins: int
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns each field as a category: codes `[N]`, and encodings `[K, d]`.
+
+        Args:
+          x: what was encoded, `[N, width]`.
+          low: of each column, `[width]`; what lies below is in the first bin.
+          high: of each column; what lies above is in the last bin.
+          bins: of a numeric field; each is encoded as its middle.
+        """
+        found, codes = [], self.decode(x)
+        for field in self.fields:
+            if isinstance(field, Categorical):
+                found.append((codes[field.name], self._block(field)))
+                continue
+            place = self.columns[field.name].start
+            edges = np.linspace(float(low[place]), float(high[place]), bins + 1)
+            middles = ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
+            found.append((np.digitize(x[:, place], edges[1:-1]), middles[:, None]))
+        return found
+
     def _block(self, field: Categorical) -> np.ndarray:
         number = len(field.categories)
         wide = self.columns[field.name].stop - self.columns[field.name].start

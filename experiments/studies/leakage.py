@@ -685,7 +685,8 @@ def _verdict(study: Study, results: Results) -> str:
 
     def best(start: str, **conditions: str) -> str:
         known = {"metric": "success_rate", "criterion": criterion, "steps": ""}
-        every = list(_attacks(results.filter(**known, **conditions)))
+        found = results.filter(**known, **conditions)
+        every = [x for x in found if x.value.baseline is not None]
         if not every:
             return ""
         labels, _, success = max(

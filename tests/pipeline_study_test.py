@@ -64,5 +64,5 @@ def test_a_small_study(tmp_path, monkeypatch):
     assert abs(tuned.value - 0.5) < 0.06
     null = page.results.value("bit_error_rate", **null, defense="")
     assert null.low < 0.5 < null.high or abs(null.value - 0.5) < 0.06
-    assert len(page.results) == 1 + 3 * 3 + 2 + 4 * 2 + 2 * 2 * 3
+    assert len(page.results) == 1 + 3 * 3 + 2 + 2 * 2 * 3
     assert dataclasses.is_dataclass(study) and (tmp_path / "figures").iterdir()

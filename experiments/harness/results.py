@@ -44,8 +44,6 @@ METRICS = {
     "noise_multiplier": "deviation of DP-SGD's noise, in units of the clipping norm",
     "success_bound": "the highest success rate of any adversary, by the accountant",
     "epsilon": "of differential privacy, of one training record",
-    "weight_distance": "of the weights' distribution from that of a clean model",
-    "uneven_bit": "how uneven a low bit of the weights is, in standard deviations",
     "bit_error_rate": "share of hidden bits that are read back wrong",
     "psnr": "peak signal-to-noise ratio, dB",
     "ssim": "structural similarity, 1 for identical images",

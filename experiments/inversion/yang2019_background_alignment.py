@@ -4,12 +4,9 @@ Yang, Zhang, Chang, Liang. Neural network inversion in adversarial setting via
 background knowledge alignment. CCS 2019. doi:10.1145/3319535.3354261. Figures of
 inputs recovered from truncated confidences; the paper tabulates no error of MNIST.
 
-    python -m experiments yang2019_background_alignment  # 2 CPU cores, 2 min
+    python -m experiments yang2019_background_alignment  # 2 CPU cores, 3 min
     python -m experiments yang2019_background_alignment --kind=faces
     python -m experiments yang2019_background_alignment --preset=paper  # MNIST, GPU
-
-Expected of the first: squared errors of .043 with images of the same classes, .060 of
-related ones (their mean image: .074), .064 of those without logarithms.
 """
 
 import dataclasses

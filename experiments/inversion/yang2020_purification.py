@@ -4,7 +4,7 @@ Yang, Shao, Xuan, Chang, Zhang. Defending model inversion and membership inferen
 attacks via prediction purification. 2020. arXiv:2005.03915. Inversion errors up to 4
 times as large, accuracy less by at most .004, confidences moved by at most 5.5 %.
 
-    python -m experiments yang2020_purification                 # 2 CPU cores
+    python -m experiments yang2020_purification                 # 2 CPU cores, 3 min
     python -m experiments yang2020_purification --preset=paper  # MNIST, for a GPU
 """
 

@@ -5,7 +5,7 @@ attacks for split neural networks. 2021. arXiv:2104.05743. Accuracy .979 (noise 
 .5, NoPeek .05) to .968 (1, .5); distance correlation of images and what is recovered
 .945 (noise .1), .928 (noise 1), .748 (NoPeek .5), as its repository lists them.
 
-    python -m experiments titcombe2021_split_noise                 # 2 CPU cores
+    python -m experiments titcombe2021_split_noise                 # 2 CPU cores, 3 min
     python -m experiments titcombe2021_split_noise --preset=paper  # MNIST, for a GPU
 """
 

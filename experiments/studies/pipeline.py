@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from experiments.harness import figures, report
 from experiments.harness import run as harness
-from experiments.harness.results import Metric, Record, Results, metric
+from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
 from mijax import data
 from mijax.attacks import (
@@ -25,16 +25,13 @@ from mijax.attacks import (
     least_significant_bits,
     sign_encoding,
 )
-from mijax.attacks.pipeline.weights import carriers
 from mijax.core import Defense, Target
 from mijax.data import Dataset, TrainTest
 from mijax.defenses.released_weights import released
 from mijax.knowledge import Labels, TrainingPipeline
-from mijax.metrics import weights
 
 _LEVELS = 255  # a pixel's gray levels, less one
 _LABEL_BITS = 3  # leading bits of a pixel that labels carry
-_LOW = 20  # low bits of a weight that are looked at for a payload
 _PATIENCE = 4  # noise is memorized in so many times the steps of the task
 
 
@@ -51,7 +48,6 @@ class World:
       deviation: their standard deviation.
       clean: the network that was trained without malicious code, and its hits.
       fine_tune: `(name, target, steps) -> target`: trains it further as the clean one.
-      reference: another clean network, of whoever looks for a payload.
     """
 
     train: Callable[..., tuple[Target, np.ndarray]]
@@ -60,7 +56,6 @@ class World:
     deviation: float
     clean: tuple[Target, np.ndarray]
     fine_tune: Callable[[str, Target, int], Target]
-    reference: Target
 
 
 Read = Callable[[Target], tuple[np.ndarray, np.ndarray | None]]
@@ -266,7 +261,6 @@ def measure(run: Run, study: Study) -> report.Page:
         images, bits = found.read(found.target)
         shown[f"{method} {strength}"] = images
         records += _records(own, images, bits, hits, world, split, paper)
-        records += _suspicions(own, found.target, world)
         if (method, strength) not in study.defended:
             continue
         for (defense, level), change in study.defenses.items():
@@ -276,22 +270,6 @@ def measure(run: Run, study: Study) -> report.Page:
             labels = {**own, "defense": defense, "level": level}
             records += _records(labels, *found.read(target), hits, world, split)
     return _page(run, study, split, world, Results(records), shown)
-
-
-def _suspicions(
-    labels: Mapping[str, str], target: Target, world: World
-) -> list[Record]:
-    """What the distribution of the weights says, beside that of a clean model."""
-    reference = carriers(world.reference.trained)
-    mine, clean = (carriers(each.trained) for each in (target, world.clean[0]))
-    distance, usual = (
-        weights.distribution_distance(each, reference) for each in (mine, clean)
-    )
-    uneven, even = (weights.uneven_bit(each, _LOW) for each in (mine, clean))
-    return [
-        Record(labels, "weight_distance", Metric(distance, baseline=usual)),
-        Record(labels, "uneven_bit", Metric(uneven, baseline=even)),
-    ]
 
 
 def _records(
@@ -322,8 +300,7 @@ def _records(
 
 def _world(run: Run, study: Study, split: TrainTest) -> World:
     module = study.network(len(split.train.names))
-    keys = run.keys("train", "reference")
-    key = keys["train"]
+    key = run.keys("train")["train"]
     adam = optax.adam(study.learning_rate)
 
     def train(
@@ -364,16 +341,6 @@ def _world(run: Run, study: Study, split: TrainTest) -> World:
             chunk=500,
         )[0]
 
-    reference, _ = run.train(
-        keys["reference"],
-        "reference",
-        module,
-        split,
-        optimizer=adam,
-        steps=study.steps,
-        batch_size=study.batch_size,
-        chunk=500,
-    )
     pixels = np.round(split.train.images[..., :1] * _LEVELS).astype(np.uint8)
     order = np.random.default_rng(run.seed).permutation(len(pixels))
     others = split.test.images * _LEVELS
@@ -384,7 +351,6 @@ def _world(run: Run, study: Study, split: TrainTest) -> World:
         float(others.std()),
         train("clean", None, None),
         fine_tune,
-        reference,
     )
 
 

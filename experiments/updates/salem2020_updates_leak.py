@@ -5,7 +5,7 @@ reconstruction attacks in online learning. USENIX Security 2020. arXiv:1904.0106
 Labels of single images: about .68 on MNIST, .96 on CIFAR-10, .10 by chance (read off
 the paper's figure).
 
-    python -m experiments salem2020_updates_leak                 # 2 CPU cores
+    python -m experiments salem2020_updates_leak                 # 2 CPU cores, 3 min
     python -m experiments salem2020_updates_leak --preset=paper  # MNIST, for a GPU
 """
 

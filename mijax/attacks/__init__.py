@@ -14,6 +14,7 @@ from mijax.attacks.attributes import (
     influence_game,
     lomia,
     map_inference,
+    neuron_inference,
     tree_inversion,
 )
 from mijax.attacks.federated import feature_leakage, participant_gan
@@ -73,6 +74,7 @@ ALL = (
     approximate_inference,
     csmia,
     lomia,
+    neuron_inference,
     # Inversion of what crosses a split network.
     regularized_mle,
     split_inverse_network,

@@ -6,6 +6,7 @@ logistic regression and a forest, and the one of least loss out of fold is taken
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
@@ -91,7 +93,8 @@ def impute(
             f"{len(values)} members have {len(present)} value(s) of the field: an "
             f"imputation needs at least two values and {FOLDS} members."
         )
-    with threads(len(values)):
+    with threads(len(values)), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # The loss is what counts.
         return _chosen(x, values, x_others, size, seed, imputers, choice)
 
 

@@ -32,6 +32,7 @@ from mijax.knowledge.training_pipeline import TrainingPipeline
 from mijax.knowledge.updated_model import UpdatedModel
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
+from mijax.knowledge.white_box_record import WhiteBoxRecord
 
 __all__ = [
     "AllButOne",
@@ -57,6 +58,7 @@ __all__ = [
     "TrainingPipeline",
     "UpdatedModel",
     "WhiteBox",
+    "WhiteBoxRecord",
     "confusion",
     "normal",
     "reliability",

@@ -4,9 +4,11 @@ Each family of attacks has a file of them.
 """
 
 import attribute_cases
+import federated_cases
 import inversion_cases
 import leakage_cases
 import pipeline_cases
+import property_cases
 import split_cases
 import updates_cases
 
@@ -15,6 +17,7 @@ from mijax.knowledge import (
     Labels,
     PartialRecord,
     PartialText,
+    ReleasedParameters,
     Scores,
     SplitQueries,
     TrainingPipeline,
@@ -24,11 +27,14 @@ from mijax.knowledge import (
 CASES = [
     *inversion_cases.CASES,
     *leakage_cases.CASES,
+    *federated_cases.CASES,
     *attribute_cases.CASES,
     *pipeline_cases.CASES,
+    *property_cases.CASES,
     *split_cases.CASES,
     *updates_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
 COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries, UpdatedModel}
-WEIGHTS_READ = {AllButOne, TrainingPipeline}  # The model need not be run.
+# The model need not be run.
+WEIGHTS_READ = {AllButOne, ReleasedParameters, TrainingPipeline}

@@ -17,6 +17,7 @@ from mijax.attacks.attributes import (
     neuron_inference,
     tree_inversion,
 )
+from mijax.attacks.federated import feature_leakage, participant_gan
 from mijax.attacks.inversion import gmi, inverse_network, lomma, mi_face, ppa
 from mijax.attacks.leakage import (
     cpl,
@@ -39,6 +40,7 @@ from mijax.attacks.pipeline import (
     prior_aware,
     sign_encoding,
 )
+from mijax.attacks.properties import deep_sets
 from mijax.attacks.split import inverse_network as split_inverse_network
 from mijax.attacks.split import query_free, regularized_mle
 from mijax.attacks.updates import updates_leak
@@ -60,6 +62,9 @@ ALL = (
     linear_leak,
     learning_to_invert,
     imprint,
+    # A seat in a federated training.
+    participant_gan,
+    feature_leakage,
     # Attribute inference.
     map_inference,
     tree_inversion,
@@ -81,6 +86,8 @@ ALL = (
     correlated_values,
     sign_encoding,
     capacity_abuse,
+    # Properties of the training set.
+    deep_sets,
     # Unintended memorization.
     exposure,
     informed_adversary,

@@ -6,6 +6,7 @@ generator, public images, a glimpse of the private image, is a field of its own.
 
 from mijax.knowledge.all_but_one import AllButOne
 from mijax.knowledge.black_box import BlackBox, Labels, Oracle, Scores
+from mijax.knowledge.federation_seat import FederationSeat
 from mijax.knowledge.partial_record import (
     Asked,
     Candidates,
@@ -17,6 +18,7 @@ from mijax.knowledge.partial_record import (
 from mijax.knowledge.partial_text import PartialText
 from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.private_history import PrivateHistory
+from mijax.knowledge.released_parameters import ReleasedParameters
 from mijax.knowledge.secure_aggregation import securely_summed
 from mijax.knowledge.shared_update import SharedUpdate
 from mijax.knowledge.split_features import (
@@ -38,6 +40,7 @@ __all__ = [
     "BlackBox",
     "Candidates",
     "Codec",
+    "FederationSeat",
     "Half",
     "Labels",
     "Oracle",
@@ -45,6 +48,7 @@ __all__ = [
     "PartialText",
     "PoisonedTraining",
     "PrivateHistory",
+    "ReleasedParameters",
     "Scores",
     "SharedUpdate",
     "SplitFeatures",

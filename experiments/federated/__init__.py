@@ -1,0 +1,1 @@
+"""Papers on adversaries inside federated learning."""

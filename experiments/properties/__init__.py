@@ -1,0 +1,1 @@
+"""Papers on properties of a training set."""

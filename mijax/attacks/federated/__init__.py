@@ -1,0 +1,1 @@
+"""Attacks from a seat in a federated training."""

@@ -1,0 +1,1 @@
+"""Inference of properties of a training set from a released model."""

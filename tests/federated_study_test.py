@@ -1,0 +1,127 @@
+"""Studies of federated and of released models: what is measured, on tiny worlds."""
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from experiments.harness.run import Run
+from experiments.studies import federated, federated_properties, properties
+from mijax import data
+from mijax.attacks import deep_sets, feature_leakage, participant_gan
+from mijax.attacks.properties.deep_sets import DeepSets, Flat
+from mijax.data import Dataset
+from mijax.federation import Recipe
+from mijax.models.mlp import MLP
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    images = rng.uniform(size=(80, 6, 6, 1)).astype(np.float32)
+    labels = (np.arange(80) % 4).astype(np.int32)
+    loaded = Dataset("noise", images, labels, ("a", "b", "c", "d"))
+    monkeypatch.setattr(data, "load", lambda *arguments, **options: loaded)
+    for folder in ("figures", "results"):
+        (tmp_path / folder).mkdir()
+    return Run(tmp_path, jax.random.key(0))
+
+
+def small(classes):
+    return MLP(classes, (8,), nn.relu)
+
+
+def test_a_participants_gan(run):
+    study = federated.Study(
+        title="noise",
+        dataset="noise",
+        size=6,
+        network=small,
+        shares=((0, 1),),
+        own=(2, 3),
+        wanted=1,
+        recipe=Recipe(local_steps=2, local_batch=4),
+        batch_size=8,
+        attack=participant_gan.Config(
+            rounds=2, steps=2, batch_size=4, injected=2, samples=4, latent_size=3
+        ),
+        settings={
+            "no defense": federated.Setting(),
+            "no one has it": federated.Setting(present=False),
+        },
+    )
+    page = federated.measure(run, study)
+    control = page.results.value(
+        "mse", setting=federated.CONTROL, round="best, by the truth"
+    )
+    mse = page.results.value("mse", setting="no defense", round="chosen by its loss")
+    assert mse.n == 4 and mse.baseline is not None and mse.baseline >= control.value
+    assert page.results.value("target_test_accuracy", setting="honest").n == 16
+    assert len(page.results) == 2 * 6 + 5 + 2
+
+
+def test_where_no_one_has_the_class_no_client_does(run):
+    images = data.train_test(data.load("noise"), test_fraction=0.2, seed=0)
+    study = federated.Study(
+        "", "", 6, small, ((0, 1), (1,)), (2, 3), 1, Recipe(), 4,
+        participant_gan.Config(), {},
+    )  # fmt: skip
+    setting = federated.Setting(present=False)
+    with pytest.raises(ValueError, match="Client 1 has no example"):
+        federated._world(study, images, None, setting, with_own=False)  # type: ignore[arg-type]
+
+
+def test_properties_of_batches(run):
+    study = federated_properties.Study(
+        title="noise",
+        dataset="noise",
+        network=small,
+        has_property=properties.more_ink,
+        property_name="ink",
+        clients=(1, 2),
+        shares=(1.0, 0.5),
+        every=3,
+        recipe=Recipe(),
+        batch_size=4,
+        attack=feature_leakage.Config(rounds=9, batches=2, steps=3),
+    )
+    page = federated_properties.measure(run, study)
+    for record in page.results.filter(metric="property_auc"):
+        assert 0 <= record.value.value <= 1 and record.value.n == 9
+    assert len(page.results.filter(metric="property_auc")) == 2 * (3 + 2)
+    appears = federated_properties._appears(study)
+    assert np.flatnonzero(appears).tolist() == [2, 5, 8]
+    world = federated_properties._world(run, study)
+    seat = federated_properties._seat(study, world, 2, 0.5)
+    clients = seat._world.clients
+    rows = np.asarray(clients.rows)
+    held = [clients.x[v, rows[:, v]] for v in (0, 1)]
+    images = world.images.train.images
+    has = {image.tobytes(): own for image, own in zip(images, world.has, strict=True)}
+    counts = [[sum(has[np.asarray(x).tobytes()] for x in b) for b in c] for c in held]
+    assert counts == [[0, 0, 2] * 3, [0] * 9]
+
+
+def test_properties_of_a_training_set(run):
+    study = properties.Study(
+        title="noise",
+        dataset="noise",
+        size=6,
+        task=lambda labels: labels % 2,
+        has_property=properties.more_ink,
+        shares=(0.2, 0.8),
+        widths=(4, 3),
+        shadows=6,
+        released=4,
+        examples=10,
+        steps=2,
+        batch_size=5,
+        methods={
+            "DeepSets": deep_sets.Config(DeepSets(3, 3), steps=2),
+            "flat": deep_sets.Config(Flat(hidden=3), steps=2),
+        },
+    )
+    page = properties.measure(run, study)
+    assert page.results.value("property_accuracy", method="flat").n == 4
+    assert page.results.value("target_test_accuracy", models="shadows").n == 6
+    assert len(page.results) == 2 + 3 * 2

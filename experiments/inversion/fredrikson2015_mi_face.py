@@ -121,7 +121,8 @@ def train(
     known = inversion.shuffled(keys["shuffle"], faces, None)
     layers = [keys[name] for name in ("dae_start", "dae_layer_1", "dae_layer_2")]
     start = autoencoder.pretrain(run, layers, dae, faces.train, study.pretraining)
-    moved = {"augment": training.shift_and_mirror(2)}
+    moved: dict[str, Any] = {"augment": training.shift_and_mirror(2)}
+    pretrained: dict[str, Any] = {"variables": start}
     sgd, adam = optax.sgd(0.03, momentum=0.9), optax.adam(1e-3)
     fine = optax.sgd(0.1, momentum=0.9)  # Adam would undo the autoencoder.
     trained = {
@@ -137,7 +138,7 @@ def train(
             **more,
         )
         for name, network, split, optimizer, more in (
-            ("dae", dae, faces, fine, {"variables": start}),
+            ("dae", dae, faces, fine, pretrained),
             ("softmax", softmax, faces, sgd, {}),
             ("mlp", mlp, faces, adam, {}),
             ("null_shuffled", softmax, known, sgd, {}),

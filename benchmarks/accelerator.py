@@ -149,7 +149,7 @@ def gmi_case(network: str, sizes: Sizes) -> Case:
     key = jax.random.key(0)
 
     def run(key: Array, knowledge: WhiteBox) -> Array:
-        return gmi.attack(key, knowledge, config).trace[:, :, 0]
+        return gmi.attack(key, knowledge, config).trace[:, 0].T
 
     def theirs(compiled: bool) -> Run:
         from benchmarks import torch_steps
@@ -180,7 +180,7 @@ def inverting_gradients_case(victims: int, sizes: Sizes) -> Case:
     key, serial = jax.random.key(2), min(victims, _SERIAL)
 
     def run(key: Array, knowledge: Any) -> Array:
-        return inverting_gradients.attack(key, knowledge, config).trace[:-1, :, 0]
+        return inverting_gradients.attack(key, knowledge, config).trace[:, 0, :-1].T
 
     def theirs(compiled: bool) -> Run:
         from benchmarks import torch_steps
@@ -206,7 +206,7 @@ def dlg_case(victims: int, sizes: Sizes) -> Case:
     key, serial = jax.random.key(2), min(victims, _SERIAL)
 
     def run(key: Array, knowledge: Any) -> Array:
-        return dlg.attack(key, knowledge, config).trace[:-1, :, 0]
+        return dlg.attack(key, knowledge, config).trace[:, 0, :-1].T
 
     def theirs(compiled: bool) -> Run:
         from benchmarks import torch_steps

@@ -79,7 +79,7 @@ def result(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _record(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of an experiment that does not write records yet."""
+    """The record of an audit, which names its numbers."""
     metric, _, variant = name.partition("/")
     return {
         "metric": metric,

@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 from jax import Array, lax
 
-from mijax.core import Prediction, pytree
+from mijax.core import Defense, Prediction, pytree
 from mijax.core.networks import training_flags
 
 State = TypeVar("State")
@@ -186,6 +186,47 @@ def supervised(
         variables = {"params": optax.apply_updates(params, updates), **changed}
         metrics = {"loss": value, "accuracy": accuracy}
         return TrainState(variables, opt_state), metrics
+
+    return step
+
+
+def split(
+    first: Callable[[Any, Array], Array],
+    rest: Callable[[Any, Array], Array],
+    optimizer: optax.GradientTransformation,
+    defense: Defense = Defense(),
+) -> Step[TrainState]:
+    """Returns the step of a split classifier; its batch is `(images, labels)`.
+
+    Args:
+      first: `(variables, images) -> features`, such as of `mijax.models.cut`.
+      rest: `(variables, features) -> logits [B, K]`.
+      optimizer: of all parameters.
+      defense: of the features that cross, of their dependence on the images, and of
+        the loss.
+    """
+    objective = cross_entropy
+    if defense.objective is not None:
+        objective = defense.objective(objective)
+
+    def step(key: Array, state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+        del key
+        images, labels = batch
+
+        def loss(params: Any) -> tuple[Array, Array]:
+            features = first({"params": params}, images)
+            sent = features if defense.feature is None else defense.feature(features)
+            prediction = Prediction(rest({"params": params}, sent), sent)
+            value = jnp.mean(objective(prediction, labels))
+            if defense.dependence is not None:
+                value += defense.dependence(images, features)
+            return value, jnp.mean(jnp.argmax(prediction.logits, -1) == labels)
+
+        params = state.variables["params"]
+        (value, accuracy), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+        variables = {"params": optax.apply_updates(params, updates)}
+        return TrainState(variables, opt_state), {"loss": value, "accuracy": accuracy}
 
     return step
 

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "metrics": set(),
     "evaluation": {"core", "models", "metrics", "data"},
     "data": set(),
-    "audit": {"evaluation", "metrics"},
+    "audit": {"evaluation", "metrics", "attacks", "core"},
 }
 OUTSIDE = {"experiments", "launch", "benchmarks", "tests"}
 

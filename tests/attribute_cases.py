@@ -15,6 +15,7 @@ from mijax.attacks import (
     influence_game,
     lomia,
     map_inference,
+    neuron_inference,
     poisoned_regression,
     tree_inversion,
 )
@@ -24,6 +25,7 @@ from mijax.knowledge import (
     Oracle,
     PartialRecord,
     PoisonedTraining,
+    WhiteBoxRecord,
     confusion,
     normal,
     validate,
@@ -128,6 +130,44 @@ def _is_inference(found, config):
     assert found.guess.min() >= -1 and found.guess.max() < 3
 
 
+def _neurons():
+    config = neuron_inference.Config(neurons=2)
+
+    def run(**changes):
+        known = dataclasses.replace(_white_box_record(0, lambda f: f), **changes)
+        neuron_inference.attack(jax.random.key(0), validate(known), config)
+
+    both = Candidates.product(Candidates.of(0, [0.0, 1.0]), Candidates.of(1, [0.0]))
+    refused = (
+        (functools.partial(run, record=_RECORDS[:, :3]), r"records are \(5, 3\)"),
+        (functools.partial(run, value=jnp.zeros(3, jnp.int32)), r"value is \(3,\)"),
+        (functools.partial(run, value=jnp.full(5, 3)), "value holds 3 to 3"),
+        (functools.partial(run, candidates=both), "candidates are of several fields"),
+        (functools.partial(neuron_inference.Config, neurons=0), "neurons is 0"),
+    )
+    return Case(
+        neuron_inference,
+        WhiteBoxRecord,
+        config,
+        _white_box_record,
+        _is_inference,
+        refused,
+        random=False,
+    )
+
+
+def _white_box_record(which, wrap):
+    rng = np.random.default_rng([1, 2, 1][which])
+    weights = jnp.asarray(rng.normal(size=(_COLUMNS, 3)), jnp.float32)
+    return WhiteBoxRecord(
+        Target(weights, wrap(_softly), (_COLUMNS,), 3),
+        _RECORDS + which,
+        Candidates.of([0, 1], [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [0.5, 0.3, 0.2]),
+        jnp.asarray(rng.normal(size=(5, _COLUMNS)), jnp.float32),
+        jnp.asarray([0, 1, 2, 0, 1], jnp.int32),
+    )
+
+
 def _poisoned():
     config = poisoned_regression.Config(poisoned_regression.gradient, steps=3)
 
@@ -185,5 +225,6 @@ CASES = [
     ),
     _attribute(csmia, csmia.Config(), random=False),
     _attribute(lomia, lomia.Config(steps=3, width=4), random=True),
+    _neurons(),
     _poisoned(),
 ]

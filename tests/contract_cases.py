@@ -10,6 +10,7 @@ import leakage_cases
 import pipeline_cases
 import property_cases
 import split_cases
+import updates_cases
 
 from mijax.knowledge import (
     AllButOne,
@@ -20,6 +21,7 @@ from mijax.knowledge import (
     Scores,
     SplitQueries,
     TrainingPipeline,
+    UpdatedModel,
 )
 
 CASES = [
@@ -30,8 +32,9 @@ CASES = [
     *pipeline_cases.CASES,
     *property_cases.CASES,
     *split_cases.CASES,
+    *updates_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries}
+COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries, UpdatedModel}
 # The model need not be run.
 WEIGHTS_READ = {AllButOne, ReleasedParameters, TrainingPipeline}

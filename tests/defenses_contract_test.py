@@ -16,13 +16,18 @@ from mijax.defenses import (
     chain,
     clipping,
     dp_sgd,
+    feature_noise,
+    mid,
     noise,
+    nopeek,
     output_noise,
+    posterior_noise,
     pruning,
     quantization,
     released_weights,
     rounding,
     soteria,
+    top_k,
 )
 
 KEY = jax.random.key(0)
@@ -72,20 +77,42 @@ CASES = {
     ),
     "soteria": Case(soteria.soteria, (0.2, 0.7), SHARES, "Soteria's rate"),
     "rounding": Case(rounding.rounding, (0.05, 0.3), SHARES, "rounding step"),
+    "top_k": Case(top_k.top_k, (1.0, 2.0), (0.5, *NEGATIVE), "number of classes"),
     "output_noise": Case(
         lambda deviation: output_noise.output_noise(KEY, deviation),
         (0.1, 0.2),
         (0.0, *NEGATIVE),
         "deviation",
     ),
+    "posterior_noise": Case(
+        lambda deviation: posterior_noise.posterior_noise(KEY, deviation),
+        (0.05, 0.1),
+        NEGATIVE,
+        "deviation",
+    ),
+    "mid": Case(mid.mid, (0.1, 0.2), NEGATIVE, "MID's weight"),
+    "laplace_features": Case(
+        lambda scale: feature_noise.laplace_features(KEY, scale),
+        (0.1, 0.2),
+        NEGATIVE,
+        "scale",
+    ),
+    "feature_dropout": Case(
+        lambda rate: feature_noise.feature_dropout(KEY, rate),
+        (0.2, 0.7),
+        SHARES,
+        "features dropped",
+    ),
+    "nopeek": Case(nopeek.nopeek, (0.1, 0.2), NEGATIVE, "NoPeek's weight"),
 }
 RANDOM = {"dp_sgd", "gaussian", "laplace", "stochastic"}
 EVERY = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+FEATURES = jnp.asarray(np.random.default_rng(1).normal(size=(4, 20)), jnp.float32)
 SCORES = jnp.array([[0.014, 0.126, 0.86], [0.32, 0.33, 0.35]])
 
 
 def network(weights, x):
-    """A dense layer of five features, and another of three classes."""
+    """A dense layer of six features, and another of three classes."""
     features = jnp.tanh(x.reshape(len(x), -1) @ weights["features"]["kernel"])
     return Prediction(features @ weights["logits"]["kernel"], features)
 
@@ -93,7 +120,7 @@ def network(weights, x):
 def batch():
     """A target, and two clients of two examples each."""
     rng = np.random.default_rng(0)
-    drawn = {"features": (4, 5), "logits": (5, 3)}
+    drawn = {"features": (4, 6), "logits": (6, 3)}
     weights = {
         name: {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32)}
         for name, shape in drawn.items()
@@ -107,7 +134,15 @@ def released(key, defense):
     """What leaves the client, or the model, through a defense."""
     shared = federation.share(key, federation.Recipe(), *batch(), defense)
     scores = SCORES if defense.output is None else defense.output(SCORES)
-    return {"shared": shared.change, "scores": scores}
+    sent = FEATURES if defense.feature is None else defense.feature(FEATURES)
+    penalty = defense.dependence
+    added = 0.0 if penalty is None else penalty(FEATURES[:, :4], sent)
+    return {
+        "shared": shared.change,
+        "scores": scores,
+        "sent": sent,
+        "added": jnp.asarray(added),
+    }
 
 
 def flat(tree):

@@ -9,9 +9,10 @@ import numpy as np
 import tiny
 from contract_case import Case, kinds
 
-from mijax.attacks import gmi, lomma, mi_face, ppa
+from mijax.attacks import gmi, inverse_network, lomma, mi_face, ppa
 from mijax.core import Prior, Reconstruction, Target
-from mijax.knowledge import WhiteBox, validate
+from mijax.knowledge import Scores, WhiteBox, validate
+from mijax.models.decoders import DenseDecoder
 
 
 def _inversion(attack, config, *, random, **auxiliary):
@@ -101,7 +102,50 @@ def _is_images(found, config):
     assert found.x.min() >= 0 and found.x.max() <= 1
 
 
+def _seen(which, wrap, observed=((0.1, 0.2, 0.7), (1.0, 0.0, 0.0)), public=True):
+    labels, seed = jnp.array([0, 2]), [1, 2, 1][which]
+    model = Target(tiny.variables(seed), wrap(tiny.classify), tiny.SHAPE, tiny.CLASSES)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.uniform(size=(6, *tiny.SHAPE)), jnp.float32)
+    scores = jnp.roll(jnp.asarray(observed), which, 0)
+    return Scores.of(model, labels, public=images if public else None, observed=scores)
+
+
+def _small(shape):
+    return DenseDecoder(shape, (4,))
+
+
+def _is_decoded(found, config):
+    assert found.x.shape == (2, *tiny.SHAPE)
+    assert found.candidates.shape == (2, 1, *tiny.SHAPE)
+    assert found.trace.shape == (2, 1, config.steps)
+    assert found.x.min() >= 0 and found.x.max() <= 1
+
+
+def _refused_decodings(config):
+    def run(config=config, **changes):
+        known = validate(_seen(0, lambda function: function, **changes))
+        inverse_network.attack(jax.random.key(0), known, config)
+
+    for changes, message in [
+        ({"observed": [[0.5, 0.5]] * 2}, r"observed confidences are \(2, 2\): give"),
+        ({"observed": [[jnp.nan] * 3] * 2}, "observed confidences hold 6"),
+        ({"public": False}, "There are no public images"),
+        ({"config": dataclasses.replace(config, steps=0)}, "steps is 0"),
+    ]:
+        yield functools.partial(run, **changes), message
+
+
+_DECODING = inverse_network.Config(_small, steps=3, batch_size=4)
 CASES = [
+    Case(
+        inverse_network,
+        Scores,
+        _DECODING,
+        _seen,
+        _is_decoded,
+        tuple(_refused_decodings(_DECODING)),
+    ),
     *_inversion(mi_face, mi_face.Config(steps=2), random=False),
     *_inversion(gmi, gmi.Config(steps=2, restarts=2), random=True),
     *_inversion(

@@ -9,7 +9,7 @@ does to it and to the dose.
 
 Expected, five seeds: VKORC1 with the marginals .53 or more and .15 above the mode, with
 the conditional prior .04 above imputation; CYP2C9 within .01 of its mode; the
-functional mechanism at epsilon 1 at most .40 for half as much dose error again.
+functional mechanism at epsilon 1 at most .40, for 2.8 times the dose error.
 """
 
 import dataclasses

@@ -14,7 +14,6 @@ import math
 import os
 import pathlib
 import platform
-import shlex
 import shutil
 import struct
 import subprocess
@@ -241,75 +240,6 @@ def keep_compiled(parent: pathlib.Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def write(
-    workdir: str | os.PathLike,
-    *,
-    experiment: str,
-    title: str,
-    attacked: str,
-    knowledge: str,
-    flags: Mapping[str, Any],
-    seconds: Mapping[str, float],
-    n: int,
-    metrics: Mapping[str, Metric],
-    baseline: str = "",
-    tables: Sequence[Table] = (),
-    pictures: Sequence[Picture] = (),
-    differences: Sequence[str] = (),
-    caveats: Sequence[str] = (),
-    command: str | None = None,
-) -> pathlib.Path:
-    """Writes `report.html` and then `result.json`.
-
-    Args:
-      workdir: the folder, as `prepare_workdir` made it.
-      experiment: the module's name, `gmi` for `python -m experiments.gmi`.
-      title: of the page.
-      attacked: a sentence or two: which model, of whose data.
-      knowledge: what the adversary has, and what it has not.
-      flags: every flag of the run, by name.
-      seconds: of `compile` and `run`.
-      n: examples attacked.
-      metrics: name, of `METRICS` or such a name with a `/variant`, to line.
-      baseline: which adversary without a target the baseline column shows.
-      tables: further ones.
-      pictures: PNG files, put into the page.
-      differences: from the paper's set-up, one a line.
-      caveats: one a line.
-      command: that makes the result again; by default it is made from the flags.
-
-    Returns:
-      The path of the page.
-
-    Raises:
-      ValueError: a name is not in `METRICS`, a number is not finite, or `seconds` lacks
-        an entry. Nothing is written then.
-      OSError: the disk is full; the message says what was not written.
-    """
-    workdir = pathlib.Path(workdir)
-    if command is None:
-        words = [f"--{k}={x}" for k, x in flags.items() if x is not None]
-        command = shlex.join(["python", "-m", f"experiments.{experiment}", *words])
-    result = _result(experiment, flags, seconds, n)
-    result["metrics"] = {name: _entry(name, line) for name, line in metrics.items()}
-    sections = [
-        _section(
-            "What was attacked, and with which knowledge",
-            _facts({"Attacked": attacked, "The adversary has": knowledge}),
-        ),
-        _section("What was recovered", _results(metrics, baseline)),
-        *(_section(table.caption, _table(table)) for table in tables),
-        _section("Figures", "".join(_picture(p) for p in pictures)),
-        _section(
-            "Beside the paper", _list(differences), "Its set-up differs from ours:"
-        ),
-        _section("Caveats", _list([*_failures(metrics), *caveats])),
-        _section("How to make it again", _reproduce(result, command)),
-    ]
-    kicker = f"mijax, experiments.{experiment}"
-    return _write_both(workdir, result, title, kicker, sections)
-
-
 def _result(
     experiment: str, flags: Mapping[str, Any], seconds: Mapping[str, float], n: int
 ) -> dict[str, Any]:
@@ -388,24 +318,6 @@ def device() -> str:
     return text
 
 
-def _entry(name: str, line: Metric) -> dict[str, float | int | None]:
-    stem, slash, variant = name.partition("/")
-    if stem not in METRICS or (slash and not variant):
-        raise ValueError(
-            f"{name!r} is no metric's name: use one of {', '.join(METRICS)}, or one "
-            "with a variant after a slash, as top1/gmi_logit"
-        )
-    entry = dataclasses.asdict(line)
-    del entry["failed"]
-    for field, number in entry.items():
-        if number is not None and not math.isfinite(number):
-            raise ValueError(
-                f"{field} of {name} is {number}: a metric that cannot be computed is "
-                "left out, and a caveat says why"
-            )
-    return {k: x if x is None else _plain(x) for k, x in entry.items()}
-
-
 def _seconds(seconds: Mapping[str, float]) -> dict[str, float]:
     if set(seconds) != {"compile", "run"}:
         raise ValueError(f"seconds has {sorted(seconds)}: give compile and run")
@@ -454,64 +366,6 @@ def _facts(facts: Mapping[str, str]) -> str:
 def _list(items: Sequence[str]) -> str:
     entries = "".join(f"<li>{html.escape(item)}</li>" for item in items)
     return f"<ul>{entries}</ul>" if entries else ""
-
-
-def _failures(metrics: Mapping[str, Metric]) -> list[str]:
-    return [
-        f"{name}: {line.failed} of {line.n} attempts gave no finite value and count as "
-        "failures."
-        for name, line in metrics.items()
-        if line.failed
-    ]
-
-
-def _results(metrics: Mapping[str, Metric], baseline: str) -> str:
-    groups: dict[str, list[tuple[str, Metric]]] = {}
-    for name, line in metrics.items():
-        stem, _, variant = name.partition("/")
-        groups.setdefault(stem, []).append((variant, line))
-
-    lines = []
-    for stem, members in groups.items():
-        decimals = _decimals(
-            x
-            for _, line in members
-            for x in (line.value, line.low, line.high, line.baseline, line.paper)
-        )
-        for variant, line in members:
-            numbers = (line.value, line.low, line.high, line.n, line.baseline)
-            cells = [_number(x, decimals) for x in numbers]
-            leakage = line.leakage, line.leakage_low, line.leakage_high
-            cells += [_number(x, 2) for x in leakage]
-            cells.append(_number(line.paper, decimals))
-            lines.append((stem, variant, len(members), cells))
-    if not lines:
-        return ""
-
-    columns = zip(*(cells for *_, cells in lines), strict=True)
-    aligned = list(zip(*(_align(column) for column in columns), strict=True))
-    body, seen = [], None
-    for (stem, variant, size, _), cells in zip(lines, aligned, strict=True):
-        head = ""
-        if stem != seen:
-            head = (
-                f'<th scope="rowgroup" rowspan="{size}">{stem}'
-                f"<small>{html.escape(METRICS[stem])}</small></th>"
-            )
-        row = "".join(cells)
-        start = ' class="group"' if stem != seen else ""
-        body.append(f"<tr{start}>{head}<td>{html.escape(variant)}</td>{row}</tr>")
-        seen = stem
-    note = f'<p class="note">Baseline: {html.escape(baseline)}</p>' if baseline else ""
-    return (
-        '<table class="results"><thead><tr><th>metric</th><th>variant</th>'
-        '<th class="n">value</th><th class="span" colspan="2">95 % interval</th>'
-        '<th class="n">n</th><th class="n">baseline</th><th class="n">leakage</th>'
-        '<th class="span" colspan="2">95 % interval</th>'
-        f'<th class="n">paper</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
-        '<p class="note">Leakage = (value − baseline) / (perfect − baseline): 0 is '
-        f"what the same adversary achieves without the target.</p>{note}"
-    )
 
 
 def _table(table: Table) -> str:
@@ -617,12 +471,6 @@ th { font-weight: 600; }
 thead th { border-top: 1px solid #1c1c1c; border-bottom: 1px solid #1c1c1c;
   white-space: nowrap; vertical-align: bottom; }
 th.n, td.n { text-align: right; white-space: nowrap; }
-th.span { text-align: center; }
-.results { width: 100%; }
-.results .group > * { border-top: 1px solid #ddd; }
-.results tbody tr:first-child > * { border-top: 0; }
-.results tbody th { width: 19em; padding-left: 0; }
-.results tr:not(.group) td:first-child { padding-left: 12px; }
 small { display: block; color: #666; font-size: 12.5px; font-weight: 400; }
 .verdict { font-size: 19px; margin-bottom: 24px; }
 .wide { overflow-x: auto; }
@@ -643,8 +491,7 @@ tr, li { break-inside: avoid; }
 h2 { break-after: avoid; }
 @media print { @page { margin: 16mm; } body { padding: 0; font-size: 10.5pt; }
   table { font-size: 8.5pt; } th, td { padding: 3px 6px; }
-  .results tbody th { width: 13em; padding-left: 0; } small { font-size: 7.5pt; }
-  .results tr:not(.group) td:first-child { padding-left: 6px; }
+  small { font-size: 7.5pt; }
   h1 { font-size: 20pt; } h2 { font-size: 13pt; margin-top: 28px; } }
 """
 

@@ -20,7 +20,7 @@ from flax import linen as nn
 from experiments.harness import flags as common
 from experiments.harness import programs, report, resumable, stages
 from mijax import training
-from mijax.core import Target
+from mijax.core import Objective, Target
 from mijax.data import TrainTest
 from mijax.metrics import identity
 
@@ -106,6 +106,7 @@ class Run:
         steps: int,
         batch_size: int,
         augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+        objective: Callable[[Objective], Objective] | None = None,
         variables: Any = None,
         chunk: int = 100,
     ) -> tuple[Target, np.ndarray]:
@@ -120,6 +121,7 @@ class Run:
           steps: in all.
           batch_size: examples a step; all of them where there are fewer.
           augment: of `training.supervised`.
+          objective: a defense's, of the cross-entropy.
           variables: to start from, in place of the network's own initial ones.
           chunk: steps between checkpoints.
 
@@ -129,12 +131,14 @@ class Run:
         init_key, fit_key = jax.random.split(key)
         shape = images.train.images.shape[1:]
         learner = training.train_state(init_key, module, shape, optimizer)
+        entropy = training.cross_entropy
+        loss = entropy if objective is None else objective(entropy)
         if variables is not None:
             learner = dataclasses.replace(learner, variables=variables)
         learner = resumable.train(
             fit_key,
             learner,
-            training.supervised(module, optimizer, augment=augment),
+            training.supervised(module, optimizer, loss, augment),
             (images.train.images, images.train.labels),
             name=name,
             folder=self.workdir / "checkpoints" / name,

@@ -274,7 +274,9 @@ def impute(
 
     Of members, whose values are `truth`, they are out of fold.
     """
-    found = imputation.impute(known[0], truth, known[1], size, seed, _IMPUTERS)
+    found = imputation.impute(
+        known[0], truth, known[1], size, seed, _IMPUTERS, len(truth)
+    )
     return found.members, found.others
 
 

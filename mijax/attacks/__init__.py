@@ -14,10 +14,11 @@ from mijax.attacks.attributes import (
     influence_game,
     lomia,
     map_inference,
+    neuron_inference,
     tree_inversion,
 )
 from mijax.attacks.federated import feature_leakage, participant_gan
-from mijax.attacks.inversion import gmi, lomma, mi_face, ppa
+from mijax.attacks.inversion import gmi, inverse_network, lomma, mi_face, ppa
 from mijax.attacks.leakage import (
     cpl,
     dlg,
@@ -42,6 +43,7 @@ from mijax.attacks.pipeline import (
 from mijax.attacks.properties import deep_sets
 from mijax.attacks.split import inverse_network as split_inverse_network
 from mijax.attacks.split import query_free, regularized_mle
+from mijax.attacks.updates import updates_leak
 
 ALL = (
     # Inversion of a trained model.
@@ -49,6 +51,7 @@ ALL = (
     gmi,
     lomma,
     ppa,
+    inverse_network,
     # Gradient leakage.
     dlg,
     idlg,
@@ -71,10 +74,13 @@ ALL = (
     approximate_inference,
     csmia,
     lomia,
+    neuron_inference,
     # Inversion of what crosses a split network.
     regularized_mle,
     split_inverse_network,
     query_free,
+    # Data of an online update.
+    updates_leak,
     # Memorization by malicious training code.
     least_significant_bits,
     correlated_values,

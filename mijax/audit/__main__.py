@@ -16,10 +16,12 @@ it.
 """
 
 import argparse
+import hashlib
 import json
+import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from mijax.audit import adversaries, auditing, models, rows
 
@@ -60,8 +62,16 @@ def _options(text: str) -> dict[str, Any]:
     return options
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program."""
+        self.exit(2, f"error: {message}; --help says what to give\n")
+
+
 def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         name,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -91,9 +101,36 @@ def _parser(name: str) -> argparse.ArgumentParser:
     add("--hidden", type=_names, default=[], help="fields that nobody knows either")
     add("--unknown", default="keep", help="others with a text of no member: keep, drop")
     add("--batch", type=int, default=adversaries.BLOCK, help="rows asked at a time")
+    add("--neurons", help="MODULE:FUNCTION of rows that returns activations [B, M]")
+    add(
+        "--resume",
+        action="store_true",
+        help="keep answers in the workdir and ask for none twice",
+    )
     add("--workdir", default="runs/audit_table", help="where the report lands")
     add("--seed", type=int, default=0, help="of folds, noise and ties")
     return parser
+
+
+def _answers(model: str) -> str:
+    """The name of a file of answers: another one for another file of a model."""
+    file = pathlib.Path(model).expanduser()
+    if not file.is_file():
+        return "answers"
+    return f"answers-{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
+
+
+def _folder(path: str) -> pathlib.Path:
+    """Makes the workdir before any long work."""
+    folder = pathlib.Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").touch()
+    except OSError as error:
+        raise ValueError(
+            f"--workdir={path} cannot be written to ({error.strerror}): give another"
+        ) from error
+    return folder
 
 
 def main(arguments: Sequence[str] | None = None, name: str = "mijax-audit") -> int:
@@ -101,7 +138,7 @@ def main(arguments: Sequence[str] | None = None, name: str = "mijax-audit") -> i
     options = _parser(name).parse_args(arguments)
     try:
         if options.rows:
-            frame = models.function(options.rows, "--rows")()
+            frame = models.frame(options.rows)
         elif options.data:
             path = options.data.removeprefix("csv:")
             frame = rows.read(path, **options.read_options)
@@ -109,6 +146,7 @@ def main(arguments: Sequence[str] | None = None, name: str = "mijax-audit") -> i
             raise ValueError(
                 "Give the table: --data=FILE.csv or --rows=MODULE:FUNCTION."
             )
+        workdir = _folder(options.workdir)
         report = auditing.table(
             models.load(options.model, options.trust_model_file),
             frame,
@@ -123,12 +161,17 @@ def main(arguments: Sequence[str] | None = None, name: str = "mijax-audit") -> i
             tolerance=dict(options.tolerance),
             hidden=options.hidden,
             batch=options.batch,
+            neurons=options.neurons and models.function(options.neurons, "--neurons"),
+            answers=workdir / _answers(options.model) if options.resume else None,
             groups=options.groups,
             unknown=options.unknown,
             seed=options.seed,
             progress=lambda said: print(said, flush=True),
         )
         page = report.write(options.workdir, vars(options))
+    except KeyboardInterrupt:
+        print("error: interrupted; --resume keeps what was answered", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

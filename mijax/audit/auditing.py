@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from mijax.audit import adversaries, learned, models, planning, rows, verdicts
 from mijax.audit.adversaries import Answers
+from mijax.audit.answers import Kept
 from mijax.audit.models import Reader
 from mijax.audit.planning import Field, Plan
 from mijax.audit.releases import WHAT_IF, Release
@@ -147,6 +149,8 @@ def table(
     tolerance: Mapping[str, float] | None = None,
     groups: str | Sequence[str] | None = None,
     unknown: str = "keep",
+    neurons: Callable[[Frame], Any] | None = None,
+    answers: str | os.PathLike[str] | None = None,
     batch: int = adversaries.BLOCK,
     seed: int = 0,
     progress: Callable[[str], None] = lambda said: None,
@@ -178,7 +182,13 @@ def table(
       groups: fields whose groups are compared; None for all small ones.
       unknown: "keep" asks about all others; "drop" leaves out those with a text that
         no member has.
-      batch: how many rows the model is asked about at a time.
+      neurons: of a network, `(rows) -> activations [B, M]`, for an adversary who holds
+        its weights; a `mijax.core.Target` or a PyTorch module as `model` has them.
+      answers: a file that keeps what the model answers: what stands there is not asked
+        again, also if the model or the audit breaks down. Delete it when the model
+        changes.
+      batch: how many rows the model is asked about at a time; what a call that fails
+        would have answered is lost.
       seed: of folds, noise and ties.
       progress: is told what is going on, a line at a time.
 
@@ -190,8 +200,11 @@ def table(
         raise ValueError(f"--batch={batch}: give a positive number of rows")
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"--seed={seed}: give an integer that is not negative")
+    adapted = models.adapt(model)
+    if neurons is not None:
+        adapted = dataclasses.replace(adapted, neurons=neurons)
     planned = planning.make(
-        models.adapt(model),
+        adapted,
         rows.checked(frame),
         sensitive=planning.listed(sensitive),
         target=target,
@@ -206,20 +219,26 @@ def table(
         groups=None if groups is None else planning.listed(groups),
         unknown=unknown,
     )
+    if answers is not None:
+        path = pathlib.Path(answers)
+        kept = Kept(adapted.predict, adapted.name, path)
+        asked = dataclasses.replace(adapted, predict=kept)
+        planned = dataclasses.replace(planned, model=asked)
+        progress(f"{path} keeps {kept.size:,} answers")
     return _audit(planned, batch, seed, progress)
 
 
 def _audit(
     plan: Plan, batch: int, seed: int, progress: Callable[[str], None]
 ) -> Report:
-    given = plan.model.takes
-    stripped = {name.strip(): name for name in plan.given}
-    columns = plan.given if given is None else [stripped[n.strip()] for n in given]
-    columns = tuple(columns)
+    columns = _columns(plan)
     first = models.answer(
         plan.model, rows.take(plan.frame, plan.sides[0][:batch], columns)
     )
     reader = Reader.of(plan.model, plan.categories, first)
+    if plan.model.neurons is not None:
+        few = rows.take(plan.frame, plan.sides[0][:8], columns)
+        models.activations(plan.model, few)
     released = [
         adversaries.released_answers(reader, plan.frame, people, columns, batch)
         for people in plan.sides
@@ -228,9 +247,6 @@ def _audit(
         adversaries.accuracy(scores, plan.outcome[people])
         for scores, people in zip(released, plan.sides, strict=True)
     )
-    scale = 1.0
-    if not plan.categories:
-        scale = float(np.std(plan.outcome[plan.sides[0]])) or 1.0
     knows = _releases(plan)
     notes = [*plan.notes, *_doubts(plan, (accuracy[0], accuracy[1]))]
     fields = []
@@ -249,7 +265,7 @@ def _audit(
                 plan.outcome[people],
                 scores,
                 knows,
-                scale=scale,
+                scale=plan.scale,
                 seed=seed + side,
                 block=batch,
                 progress=told,
@@ -259,7 +275,10 @@ def _audit(
             )
         ]
         progress(f"{where}: imputing and attacking")
-        fields.append(_judge(plan, field, (answers[0], answers[1]), seed))
+        with warnings.catch_warnings():  # What scikit-learn says helps nobody here.
+            warnings.filterwarnings("ignore", module="sklearn")
+            judged = _judge(plan, field, (answers[0], answers[1]), batch, seed)
+        fields.append(judged)
         progress(fields[-1].verdict)
     return Report(
         tuple(fields),
@@ -271,6 +290,15 @@ def _audit(
         len(plan.sides[1]),
         tuple(notes),
     )
+
+
+def _columns(plan: Plan) -> tuple[str, ...]:
+    """What the model is given, as the table spells it, in the model's order."""
+    takes = plan.model.takes
+    if takes is None:
+        return plan.given
+    spelled = {name.strip(): name for name in plan.given}
+    return tuple(spelled[name.strip()] for name in takes)
 
 
 def _releases(plan: Plan) -> tuple[Release, ...]:
@@ -335,9 +363,8 @@ class _Known:
         if plan.categories:
             outcome = np.eye(len(plan.categories))[plan.outcome]
         else:
-            scale = float(np.std(plan.outcome[members])) or 1.0
             center = np.mean(plan.outcome[members])
-            outcome = np.nan_to_num((plan.outcome - center) / scale)[:, None]
+            outcome = np.nan_to_num((plan.outcome - center) / plan.scale)[:, None]
         both = np.concatenate([x, outcome], 1, dtype=np.float64)
         # Nothing known of anybody is one constant.
         return cls(plan, x if x.shape[1] else np.zeros((len(x), 1)), both, seed)
@@ -353,7 +380,11 @@ class _Known:
 
 
 def _judge(
-    plan: Plan, field: Field, answers: tuple[Answers, Answers], seed: int
+    plan: Plan,
+    field: Field,
+    answers: tuple[Answers, Answers],
+    batch: int,
+    seed: int,
 ) -> FieldReport:
     size = len(field.values)
     truth = field.truth(plan.sides[0]), field.truth(plan.sides[1])
@@ -386,6 +417,19 @@ def _judge(
         for name, how in adversaries.likelihoods(answers[0], plan.knows).items()
     }
     beliefs |= _learned(plan, field, known, answers, baseline, seed)
+    if plan.model.neurons is not None and not plan.hidden:
+        beliefs["neurons"] = learned.neurons(
+            plan.model,
+            plan.frame,
+            plan.sides,
+            _columns(plan),
+            (field.name,),
+            field.examples[:, None],
+            field.codes,
+            baseline,
+            batch,
+            seed,
+        )
     looks = len(beliefs) * len(plan.fields)
     attacks = tuple(
         verdicts.attack(name, said, truth, baseline, looks)
@@ -401,19 +445,19 @@ def _judge(
         for name, how in adversaries.likelihoods(answers[0], released).items()
     )
     moves = float(np.concatenate([a.moves for a in answers]).mean())
-    warnings = []
+    doubts = []
     if moves == 0:
-        warnings.append(
+        doubts.append(
             f"The model's answers move for no candidate of {field.name}: it does not "
             "use the field, or does not recognize the values."
         )
     if kind != "imputation with outcome":
-        warnings.append(
+        doubts.append(
             "The imputation that knows the outcome is worse out of fold than the one "
             "that does not: the latter is the baseline."
         )
     if not _exact(plan, field):
-        warnings.append(
+        doubts.append(
             f"{field.name} is asked at {_where(plan, field)}: the model's accuracy so "
             f"asked is {asked[0]:.3f} of members and {asked[1]:.3f} of others, and "
             f"{unaltered[0]:.3f} and {unaltered[1]:.3f} on unaltered rows."
@@ -437,7 +481,7 @@ def _judge(
         what_if,
         asked,
         moves,
-        tuple(warnings),
+        tuple(doubts),
         np.concatenate(plan.sides),
         np.concatenate([one.codes for one in truth]),
         (),
@@ -479,6 +523,19 @@ def _learned(
             for answer, people, prior in zip(answers, plan.sides, baseline, strict=True)
         )
         found["lomia"] = inside, outside
+    for number, release in enumerate(plan.releases):
+        if release.kind in ("score", "noise"):
+            random = np.random.default_rng([seed, number])
+            scores = np.zeros((rows.size(plan.frame), answers[0].released.shape[1]))
+            for people, answer in zip(plan.sides, answers, strict=True):
+                scores[people] = release.shown(answer.released, random, plan.scale)
+            said = known.impute(
+                np.concatenate([known.informed, scores], 1),
+                field.codes,
+                size,
+                imputers=["gradient boosting"],
+            )
+            found[f"learned {release.name}"] = said.members, said.others
     return found
 
 

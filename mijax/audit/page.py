@@ -20,7 +20,10 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; font-size: 14px;
   font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right;
+  overflow-wrap: normal; vertical-align: bottom; }
+td:not(:first-child) { white-space: nowrap; }
+summary { cursor: pointer; margin: .6rem 0; }
 th:first-child, td:first-child { text-align: left; }
 svg { width: 100%; height: auto; }
 """
@@ -173,26 +176,20 @@ def _field(field: "FieldReport") -> list[str]:
     attacks = [
         [
             attack.name,
-            *(
-                cell
-                for side in (attack.members, attack.others)
-                for cell in (
-                    f"{side.accuracy.value:.3f}",
-                    verdicts.signed(side.mean_gain),
-                    f"{side.g_mean:.3f}",
-                    f"{side.mcc:.3f}",
-                    f"{side.precision_at_100:.3f}",
-                )
-            ),
-            verdicts.signed(attack.memory),
-            verdicts.signed(attack.advantage),
+            who,
+            f"{side.accuracy.value:.3f}",
+            verdicts.signed(side.mean_gain),
+            f"{side.g_mean:.3f}",
+            f"{side.mcc:.3f}",
+            f"{side.precision_at_100:.3f}",
         ]
         for attack in field.attacks
+        for who, side in (("members", attack.members), ("others", attack.others))
     ]
-    sides = "accuracy", "gain", "G-mean", "MCC", "precision at 100"
-    head = [
-        "attack",
-        *(f"{who}, {what}" for who in ("members", "others") for what in sides),
+    head = "attack", "of", "accuracy", "gain", "G-mean", "MCC", "precision at 100"
+    memory = [
+        [a.name, verdicts.signed(a.memory), verdicts.signed(a.advantage)]
+        for a in field.attacks
     ]
     groups = [
         [g, who, str(line.n), verdicts.signed(line)] for g, who, line in field.groups
@@ -210,7 +207,8 @@ def _field(field: "FieldReport") -> list[str]:
         "<details open><summary>What if the model released</summary>",
         _table(_WHAT_IF, [_released(each) for each in field.what_if]),
         "</details><details><summary>All attacks</summary>",
-        _table([*head, "memory", "advantage"], attacks),
+        _table(head, attacks),
+        _table(("attack", "members' gain less others'", "same of accuracy"), memory),
         "</details><details><summary>Groups</summary>",
         _table(["group", "of", "people", f"gain of {best.name}"], groups),
         "</details>",

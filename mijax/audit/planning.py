@@ -75,6 +75,13 @@ class Plan:
     notes: tuple[str, ...]
 
     @property
+    def scale(self) -> float:
+        """The unit of what is released: deviations of a regression's outcome."""
+        if self.categories:
+            return 1.0
+        return float(np.std(self.outcome[self.sides[0]])) or 1.0
+
+    @property
     def releases(self) -> tuple[Release, ...]:
         """What adversaries know of what the model released."""
         return tuple(Release.of(name) for name in self.knows if name != "outcome")
@@ -138,7 +145,7 @@ def make(
         },
     )
     wrong += _contradictory(
-        sensitive, target, members, hidden, knows, without, numeric, categorical
+        frame, sensitive, target, members, hidden, knows, without, numeric, categorical
     )
     wrong += [
         f"--{flag}={name} is neither sensitive nor hidden: only such a field is cut"
@@ -147,7 +154,7 @@ def make(
         if name not in (*sensitive, *hidden)
     ]
     wrong += [
-        f"--bins={name} and --tolerance={name} exclude each other"
+        f"--bins={name} and --tolerance={name} exclude each other: choose"
         for name in bins
         if name in tolerance
     ]
@@ -265,7 +272,7 @@ def make(
 def _misnamed(every: Sequence[str], flags: Mapping[str, Sequence[str]]) -> list[str]:
     there = ", ".join(map(str, every[:30])) + ", ..." * (len(every) > 30)
     return [
-        f"--{flag} names no column {name!r} (there are {there})"
+        f"--{flag} names no column {name!r}: give one of {there}"
         for flag, given in flags.items()
         for name in given
         if name not in every
@@ -273,6 +280,7 @@ def _misnamed(every: Sequence[str], flags: Mapping[str, Sequence[str]]) -> list[
 
 
 def _contradictory(
+    frame: Frame,
     sensitive: Sequence[str],
     target: str,
     members: str | NDArray,
@@ -291,7 +299,7 @@ def _contradictory(
     if knows is not None and not knows:
         wrong.append("no adversary is named: give --knows=outcome")
     if target in sensitive:
-        wrong.append(f"{target!r} is both sensitive and the target")
+        wrong.append(f"{target!r} is both sensitive and the target: name another field")
     roles = {"target": (target,), "sensitive": tuple(sensitive), "hidden": hidden}
     if isinstance(members, str):
         wrong += [
@@ -310,6 +318,11 @@ def _contradictory(
         for role, taken in roles.items()
         for name in taken
         if name in without
+    ]
+    wrong += [
+        f"--numeric={name} holds what is no number: drop it from --numeric"
+        for name in numeric
+        if name in rows.names(frame) and rows.numbers(rows.column(frame, name)) is None
     ]
     wrong += [
         f"{name!r} is both --numeric and --categorical: choose"

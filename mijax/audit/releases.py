@@ -110,6 +110,8 @@ def released(name: str) -> str:
 
 def who_knows(attack: str) -> str:
     """The adversary of an attack, in words."""
+    if attack == "neurons":
+        return "who knows the outcome and holds the network's weights"
     try:
         known = released(attack.removeprefix("learned "))
     except ValueError:

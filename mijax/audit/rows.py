@@ -41,18 +41,24 @@ def read(path: str, **options: Any) -> Frame:
       ValueError: it is no table, or two columns share a name.
     """
     if not pathlib.Path(path).expanduser().is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"There is no file {path}: give --data=FILE.csv.")
     try:
         pandas: Any = importlib.import_module("pandas")
     except ImportError:
         if options:
-            raise ValueError("Options of read_csv need pandas: install it.") from None
+            raise ValueError(
+                "--read_options are of pandas, which is missing: pip install pandas."
+            ) from None
         return _read(path)
     try:
         frame = pandas.read_csv(path, **options)
     except (ValueError, UnicodeDecodeError, TypeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path} is no table that pandas reads: {said}") from error
+        line = re.search(r"line \d+", str(error))
+        where = f"{path}, {line[0]}," if line else path
+        raise ValueError(
+            f"{where} is no table that read_csv reads with the --read_options "
+            f"{options}: mend it, give others, or --rows=MODULE:FUNCTION"
+        ) from error
     frame.columns = [str(name).strip() for name in frame.columns]
     return checked(frame, path)
 
@@ -60,6 +66,8 @@ def read(path: str, **options: Any) -> Frame:
 def _read(path: str) -> dict[str, NDArray[Any]]:
     try:
         text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
+        if "\0" in text:
+            raise csv.Error("a zero byte")
         sample = text.partition("\n")[0]
         separator = ";" if sample.count(";") > sample.count(",") else ","
         lines = [
@@ -68,9 +76,14 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
             if any(cell.strip() for cell in row)
         ]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not delimited UTF-8 text: {error}.") from error
+        raise ValueError(
+            f"{path} is not delimited UTF-8 text: save it as CSV in UTF-8, or give "
+            "--rows=MODULE:FUNCTION."
+        ) from error
     if len(lines) < 2:
-        raise ValueError(f"{path} holds no row below its header.")
+        raise ValueError(
+            f"{path} holds no row below its header: give a table of people."
+        )
     header = [name.strip() for name in lines[0]]
     for number, row in enumerate(lines[1:], 2):
         if len(row) != len(header):
@@ -117,15 +130,24 @@ def checked(frame: Frame, source: str = "the frame") -> Frame:
                 "dict of columns."
             )
         frame = {str(name): np.asarray(values) for name, values in frame.items()}
+        for name, values in frame.items():
+            if values.ndim != 1:
+                raise ValueError(
+                    f"{source}: the column {name!r} has {values.ndim} dimensions: give "
+                    "one value a row."
+                )
         lengths = {len(values) for values in frame.values()}
         if len(lengths) > 1:
-            raise ValueError(f"{source} has columns of {sorted(lengths)} values.")
+            raise ValueError(
+                f"{source} has columns of {sorted(lengths)} values: give one value a "
+                "row of each."
+            )
     known = names(frame)
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
         raise ValueError(f"{source} has several columns {twice[0]!r}: rename them.")
     if not known or not size(frame):
-        raise ValueError(f"{source} holds no row.")
+        raise ValueError(f"{source} holds no row: give a table of people.")
     return frame
 
 
@@ -228,7 +250,9 @@ def membership(frame: Frame, members: str | NDArray[Any]) -> NDArray[np.bool_]:
         raise ValueError(f"{what} holds {wrong!r}: it must say 1 or 0, or yes or no.")
     trained = np.array(said, bool)[codes]
     if len(trained) != size(frame):
-        raise ValueError(f"{what} has {len(trained)} values for {size(frame)} rows.")
+        raise ValueError(
+            f"{what} has {len(trained)} values for {size(frame)} rows: give one a row."
+        )
     if trained.all() or not trained.any():
         raise ValueError(
             f"{what} makes all {len(trained)} rows the same: there must be members and "

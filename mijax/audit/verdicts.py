@@ -79,7 +79,10 @@ class Truth:
 
     def guess(self, beliefs: NDArray) -> NDArray[np.intp]:
         """The value around which most belief is, `[V]`."""
-        return (beliefs if self.near is None else beliefs @ self.near).argmax(1)
+        if self.near is None:
+            return beliefs.argmax(1)
+        # Of values with as much belief around them, the one that has more itself.
+        return (beliefs @ self.near + 1e-6 * beliefs).argmax(1)
 
     def hits(self, guess: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Whether each guess is right, `[V]`."""

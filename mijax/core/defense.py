@@ -35,7 +35,10 @@ class Defense:
       update: an `optax.GradientTransformation` of what one client shares. As extra
         arguments it receives the `key` of its randomness, and the client's `target`,
         `x` and `labels`, for a defense that depends on the batch at hand.
-      feature: `features [B, ...] -> features`, what crosses a split.
+      feature: `features [B, ...] -> features`, what crosses a split. A randomized one
+        must send the same features with the same noise.
+      dependence: `(inputs [B, ...], features [B, ...]) -> penalty`, added to the loss
+        that a split network is trained on.
       output: `confidences [B, K] -> confidences [B, K]`, as released. A randomized
         one must answer the same confidences with the same noise.
     """
@@ -44,6 +47,7 @@ class Defense:
     example_gradient: Callable[[Any], Any] | None = None
     update: optax.GradientTransformationExtraArgs | None = None
     feature: Callable[[Array], Array] | None = None
+    dependence: Callable[[Array, Array], Array] | None = None
     output: Callable[[Array], Array] | None = None
 
     def __post_init__(self) -> None:
@@ -74,6 +78,7 @@ def chain(*defenses: Defense) -> Defense:
             update=_both_updates(combined.update, defense.update),
             feature=_both(combined.feature, defense.feature),
             output=_both(combined.output, defense.output),
+            dependence=_sum(combined.dependence, defense.dependence),
         )
     return combined
 
@@ -91,6 +96,16 @@ def _both(first: Any, then: Any) -> Any:
 
 def _after(first: Callable[[Any], Any], then: Callable[[Any], Any], x: Any) -> Any:
     return then(first(x))
+
+
+def _sum(first: Any, then: Any) -> Any:
+    if first is None or then is None:
+        return then if first is None else first
+    return Partial(_added, first, then)
+
+
+def _added(first: Any, then: Any, x: Any, features: Any) -> Any:
+    return first(x, features) + then(x, features)
 
 
 def _both_updates(first: Any, then: Any) -> Any:

@@ -17,6 +17,7 @@ from mijax.data.splits import (
     by_identity,
     by_label,
     evaluation,
+    shuffled,
     train_test,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "by_label",
     "evaluation",
     "load",
+    "shuffled",
     "train_test",
 ]
 

@@ -4,6 +4,7 @@ Private identities are those a target is trained on and an attack recovers; publ
 ones are the adversary's. No identity and no image is on both sides.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -188,4 +189,12 @@ def _identities(dataset: Dataset, labels: np.ndarray) -> Dataset:
         dataset.images[keep],
         relabeled[dataset.labels[keep]],
         tuple(dataset.names[label] for label in labels),
+    )
+
+
+def shuffled(dataset: Dataset, *, seed: int = 0) -> Dataset:
+    """Returns the images in random order: `train_test` leaves them sorted by label."""
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return dataclasses.replace(
+        dataset, images=dataset.images[order], labels=dataset.labels[order]
     )

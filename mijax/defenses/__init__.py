@@ -14,13 +14,18 @@ from mijax.core.defense import Defense, Objective, chain
 from mijax.defenses import (
     clipping,
     dp_sgd,
+    feature_noise,
+    mid,
     noise,
+    nopeek,
     output_noise,
+    posterior_noise,
     pruning,
     quantization,
     released_weights,
     rounding,
     soteria,
+    top_k,
 )
 from mijax.defenses.trainers import TRAINERS
 
@@ -38,7 +43,13 @@ ALL: tuple[Callable[..., Defense], ...] = (
     released_weights.round_fraction,
     soteria.soteria,
     rounding.rounding,
+    top_k.top_k,
     output_noise.output_noise,
+    posterior_noise.posterior_noise,
+    mid.mid,
+    feature_noise.laplace_features,
+    feature_noise.feature_dropout,
+    nopeek.nopeek,
 )
 
 __all__ = ["ALL", "TRAINERS", "Defense", "Objective", "chain"]

@@ -6,6 +6,7 @@ logistic regression and a forest, and the one of least loss out of fold is taken
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
@@ -69,6 +71,7 @@ def impute(
     size: int,
     seed: int,
     imputers: Sequence[str] = tuple(_CANDIDATES),
+    choice: int = _CHOICE,
 ) -> Imputation:
     """Imputes a field of members, by models of other members, and of others.
 
@@ -79,6 +82,7 @@ def impute(
       size: S.
       seed: of the folds and the imputers.
       imputers: the names of those that are tried; all, by default.
+      choice: at most so many rows say which one is best.
 
     Raises:
       ValueError: all members have the same value, or they are fewer than 4.
@@ -89,8 +93,9 @@ def impute(
             f"{len(values)} members have {len(present)} value(s) of the field: an "
             f"imputation needs at least two values and {FOLDS} members."
         )
-    with threads(len(values)):
-        return _chosen(x, values, x_others, size, seed, imputers)
+    with threads(len(values)), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # The loss is what counts.
+        return _chosen(x, values, x_others, size, seed, imputers, choice)
 
 
 def _chosen(
@@ -100,11 +105,12 @@ def _chosen(
     size: int,
     seed: int,
     imputers: Sequence[str],
+    choice: int,
 ) -> Imputation:
     present, place = np.unique(values, return_inverse=True)
     few = np.arange(len(values))
-    if len(values) > _CHOICE:
-        few = np.sort(np.random.default_rng(seed).permutation(few)[:_CHOICE])
+    if len(values) > choice:
+        few = np.sort(np.random.default_rng(seed).permutation(few)[:choice])
     best, least, inside = "", np.inf, np.zeros(0)
     for name in imputers:
         said = _out_of_fold(

@@ -29,8 +29,10 @@ from mijax.knowledge.split_features import (
     SplitWhiteBox,
 )
 from mijax.knowledge.training_pipeline import TrainingPipeline
+from mijax.knowledge.updated_model import UpdatedModel
 from mijax.knowledge.validation import validate
 from mijax.knowledge.white_box import Codec, WhiteBox
+from mijax.knowledge.white_box_record import WhiteBoxRecord
 
 __all__ = [
     "AllButOne",
@@ -54,7 +56,9 @@ __all__ = [
     "SplitQueryFree",
     "SplitWhiteBox",
     "TrainingPipeline",
+    "UpdatedModel",
     "WhiteBox",
+    "WhiteBoxRecord",
     "confusion",
     "normal",
     "reliability",

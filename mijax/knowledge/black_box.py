@@ -120,7 +120,19 @@ class BlackBox:
 
 @pytree
 class Scores(BlackBox):
-    """A query that returns confidences, as released; nothing else of the model."""
+    """A query that returns confidences, as released; nothing else of the model.
+
+    Attributes:
+      observed: confidences that were released of each victim's private input, `[V, K]`,
+        where the adversary saw them.
+    """
+
+    observed: Array | None = None
+
+    def check_values(self) -> None:
+        """Raises ValueError if labels, images, scores or the model cannot be right."""
+        super().check_values()
+        validation.check_finite("The observed confidences", self.observed)
 
     def query(self, x: Array) -> tuple[Array, Self]:
         """Asks about images `[B, *shape]`.

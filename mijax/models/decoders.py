@@ -22,11 +22,13 @@ class DenseDecoder(nn.Module):
     Attributes:
         shape: of an image, (H, W, C).
         widths: the units of each hidden layer.
+        activation: applied after each hidden layer.
         final: applied at the end; the sigmoid gives images in [0, 1].
     """
 
     shape: tuple[int, ...]
     widths: tuple[int, ...] = (512,)
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
     final: Callable[[jax.Array], jax.Array] = nn.sigmoid
 
     @nn.compact
@@ -35,7 +37,7 @@ class DenseDecoder(nn.Module):
         del train  # The same network either way.
         h = codes.reshape(codes.shape[0], -1)
         for width in self.widths:
-            h = nn.relu(nn.Dense(width)(h))
+            h = self.activation(nn.Dense(width)(h))
         h = nn.Dense(math.prod(self.shape))(h)
         return self.final(h).reshape(-1, *self.shape)
 

@@ -22,7 +22,7 @@ class Decoder:
 
     Attributes:
       variables: of the module.
-      mean: of codes, `[...]`.
+      mean: of codes, `[1, ...]`, or one number.
       deviation: that they are divided by.
       module: `(codes [B, ...], train) -> images [B, H, W, C]`.
     """
@@ -34,7 +34,7 @@ class Decoder:
 
     def __call__(self, codes: Array) -> Array:
         """Returns images `[B, H, W, C]` of codes `[B, ...]`."""
-        codes = (codes - self.mean[None]) / self.deviation[None]
+        codes = (codes - self.mean) / self.deviation
         return self.module.apply(self.variables, codes)  # type: ignore[return-value]
 
 
@@ -50,7 +50,8 @@ def training(
       codes: of all pairs, `[M, ...]`, for their moments.
       learning_rate: of AMSGrad.
     """
-    mean, variance = jnp.mean(codes, 0), jnp.var(codes, 0)
+    mean = jnp.mean(codes, 0, keepdims=True)
+    variance = jnp.var(codes, 0, keepdims=True)
     # A coordinate that hardly varies among the pairs must not explode elsewhere.
     deviation = jnp.sqrt(variance + 0.01 * jnp.mean(variance) + 1e-12)
     optimizer = optax.amsgrad(learning_rate)
@@ -62,7 +63,7 @@ def training(
     def step(key: Array, state: TrainState, batch: Any) -> tuple[TrainState, Any]:
         del key
         codes, images = batch
-        codes = (codes - mean[None]) / deviation[None]
+        codes = (codes - mean) / deviation
         fixed = {k: v for k, v in state.variables.items() if k != "params"}
 
         def loss(params: Any) -> tuple[Array, Any]:
@@ -81,6 +82,33 @@ def training(
         return Decoder(state.variables, mean, deviation, module)
 
     return Training(init, step, finish)
+
+
+def fit(
+    key: Array,
+    module: nn.Module,
+    codes: Array,
+    images: Array,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float | Array,
+) -> tuple[Decoder, Array]:
+    """Trains a decoder of pairs `(codes [M, ...], images [M, H, W, C])` in one program.
+
+    Returns:
+      The decoder, and its loss at each step, `[steps]`. The key is consumed.
+
+    Raises:
+      ValueError: if there is no step.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}: a decoder is trained in 1 or more.")
+    batch_size = min(batch_size, len(images))
+    trained, metrics = training(module, codes, learning_rate).fit(
+        key, (codes, images), batch_size=batch_size, steps=steps
+    )
+    return trained, metrics["loss"]
 
 
 def decoded(

@@ -72,16 +72,17 @@ def fit(
     Raises:
       ValueError: if there is no step, or images are of another shape.
     """
-    if config.steps < 1:
-        raise ValueError(f"steps is {config.steps}: a decoder is trained in 1 or more.")
-    data, asked = pairs(knowledge)
-    trained, metrics = training(knowledge, config, features=data[0]).fit(
+    (features, images), asked = pairs(knowledge)
+    trained, trace = decoder.fit(
         key,
-        data,
-        batch_size=min(config.batch_size, len(knowledge.public)),
+        config.network(knowledge.shape),
+        features,
+        images,
         steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
     )
-    return trained, metrics["loss"], asked
+    return trained, trace, asked
 
 
 def attack(

@@ -30,7 +30,7 @@ from mijax.training import Training, TrainState
 
 def perceptron(shape: tuple[int, ...]) -> nn.Module:
     """Returns a shadow for features of any shape."""
-    return DenseDecoder(shape, (256,), identity)
+    return DenseDecoder(shape, (256,), final=identity)
 
 
 def identity(x: Array) -> Array:

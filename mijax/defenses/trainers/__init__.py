@@ -18,6 +18,7 @@ from mijax.defenses.trainers import (
     mid_tree,
     objective_perturbation,
     private_histogram,
+    purifier,
 )
 
 TRAINERS: tuple[Callable[..., Any], ...] = (
@@ -27,4 +28,5 @@ TRAINERS: tuple[Callable[..., Any], ...] = (
     mid_linear.mid_linear,
     mid_tree.mid_tree,
     feature_priority.feature_priority,
+    purifier.purifier,
 )

@@ -1,0 +1,128 @@
+"""Yang et al.: inputs from their confidences, by a decoder of other images.
+
+Yang, Zhang, Chang, Liang. Neural network inversion in adversarial setting via
+background knowledge alignment. CCS 2019. doi:10.1145/3319535.3354261. Figures of
+inputs recovered from truncated confidences; the paper tabulates no error of MNIST.
+
+    python -m experiments yang2019_background_alignment  # 2 CPU cores, 3 min
+    python -m experiments yang2019_background_alignment --kind=faces
+    python -m experiments yang2019_background_alignment --preset=paper  # MNIST, GPU
+"""
+
+import dataclasses
+
+import numpy as np
+from flax import linen as nn
+
+from experiments.harness import flags
+from experiments.harness.run import Run
+from experiments.studies import decoding
+from experiments.studies.decoding import Release, Study, World
+from mijax import data
+from mijax.attacks import inverse_network
+from mijax.data import Dataset, TrainTest
+from mijax.defenses import top_k
+from mijax.models.lenet import LeNet
+from mijax.models.mlp import MLP
+
+_SIDE = 28
+
+
+def truncated(*numbers: int) -> dict[str, Release]:
+    """All confidences, their raw values, and the `m` largest alone."""
+    return {
+        "all": Release(),
+        "all, without logarithm": Release(code=inverse_network.raw_scores),
+    } | {f"{m} largest": Release(lambda made, m=m: top_k.top_k(m)) for m in numbers}
+
+
+def digits(run: Run) -> World:
+    """0 to 4 are private; 5 to 9 related, faces another kind of image."""
+    loaded = data.load(run.dataset or "mnist5k", data_dir=run.data_dir)
+    faces = data.load("att_faces", data_dir=run.data_dir, size=_SIDE)
+    return _world("the digits 0 to 4", loaded, range(5), faces.images, run.seed, 0.5)
+
+
+def faces(run: Run) -> World:
+    """30 of AT&T's people are private; the other 10 related, digits another kind."""
+    loaded = data.load("att_faces", data_dir=run.data_dir, size=_SIDE)
+    people = np.random.default_rng(run.seed).permutation(40)[:30]
+    others = data.load("mnist5k", data_dir=run.data_dir)
+    return _world(
+        "30 people of AT&T", loaded, np.sort(people), others.images, run.seed, 0.5
+    )
+
+
+def _world(name, loaded: Dataset, private, other, seed: int, share: float) -> World:
+    sides = data.by_label(loaded, [int(label) for label in private])
+    mine = data.train_test(sides.private, test_fraction=share, seed=seed)
+    rest = data.train_test(mine.test, test_fraction=0.5, seed=seed)
+    everyone = data.train_test(loaded, test_fraction=0.2, seed=seed)
+    order = np.random.default_rng(seed)
+    return World(
+        name,
+        TrainTest(mine.train, rest.test),
+        rest.train,
+        {
+            "same": rest.train.images,
+            "related": order.permutation(sides.public.images),
+            "other": order.permutation(other),
+        },
+        _numbered(everyone, loaded, private),
+    )
+
+
+def _numbered(everyone: TrainTest, loaded: Dataset, private) -> TrainTest:
+    """All images, with the private classes first, as the target numbers them."""
+    first = [int(label) for label in private]
+    order = [*first, *(i for i in range(len(loaded.names)) if i not in first)]
+    rank = np.argsort(order).astype(np.int32)
+    names = tuple(loaded.names[i] for i in order)
+    return TrainTest(
+        *(
+            dataclasses.replace(part, labels=rank[part.labels], names=names)
+            for part in everyone
+        )
+    )
+
+
+DIGITS = Study(
+    title="Inputs from their confidences",
+    data=digits,
+    network=lambda classes: MLP(classes, (256,), nn.relu),
+    judge=lambda classes: LeNet(classes, (6, 16), (5, 5), (True, True), (84,), "SAME"),
+    releases=truncated(1, 3),
+    differences=(
+        "5,000 digits and a perceptron; the paper has 60,000 and convolutions",
+        "the decoder is a perceptron, the paper's transposed convolutions",
+        "auxiliary sets: 625 digits of the private classes, 2,500 of the others, 400 "
+        "faces",
+    ),
+)
+FACES = dataclasses.replace(
+    DIGITS,
+    data=faces,
+    releases=truncated(1, 5, 10),
+    victims=75,
+    differences=(
+        "AT&T's 40 people; the paper has FaceScrub's 530 and CelebA",
+        DIGITS.differences[1],
+    ),
+)
+PAPER = dataclasses.replace(
+    DIGITS,
+    network=lambda classes: LeNet(
+        classes, (32, 64), (5, 5), (True, True), (256,), "SAME"
+    ),
+    attack=inverse_network.Config(steps=50_000, batch_size=128, learning_rate=2e-4),
+    steps=10_000,
+    victims=2000,
+)
+main = decoding.main(
+    "yang2019_background_alignment",
+    quick={"digits": DIGITS, "faces": FACES},
+    paper={"digits": PAPER},
+)
+
+if __name__ == "__main__":
+    flags.run(main)

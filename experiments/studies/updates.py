@@ -1,0 +1,314 @@
+"""Online updates: what answers before and after reveal of the data of an update.
+
+A paper is a `Study`: a model, how it is updated, and cases of sets of one image or of
+many. The adversary trains a shadow model of its own on public images.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from experiments.harness import figures, programs, report
+from experiments.harness import run as harness
+from experiments.harness.results import Record, Results, metric
+from experiments.harness.run import Run
+from mijax import data
+from mijax.attacks import updates_leak
+from mijax.attacks.updates import shadow_updates
+from mijax.core import Defense, Target
+from mijax.data import Dataset
+from mijax.knowledge import UpdatedModel
+from mijax.metrics import images as distances
+
+NULL = "null: no update"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Updates by sets of one kind.
+
+    Attributes:
+      config: of the attack; its `set_size` and `concentration` are the updates' too.
+      defense: of the confidences, made of a key.
+      image: whether the image is recovered as well.
+    """
+
+    config: updates_leak.Config
+    defense: Callable[[jax.Array], Defense] | None = None
+    image: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A paper's experiment.
+
+    Attributes:
+      title: of the page.
+      dataset: of `mijax.data.load`, where `--dataset` is not given.
+      network: of the model that is updated.
+      cases: by name.
+      victims: updates that are attacked.
+      probes: images of the probing set.
+      steps: of the model's training before the updates.
+      differences: from the paper's set-up.
+      published: `(case, metric)` to the paper's number.
+    """
+
+    title: str
+    dataset: str
+    network: Callable[[int], nn.Module]
+    cases: Mapping[str, Case]
+    victims: int = 400
+    probes: int = 100
+    steps: int = 600
+    differences: tuple[str, ...] = ()
+    published: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
+
+
+def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
+    """Returns a paper's `main`."""
+    return harness.main(
+        name,
+        quick={"images": quick},
+        paper={"images": paper},
+        changed=lambda study: study,
+        measure=measure,
+    )
+
+
+def measure(run: Run, study: Study) -> report.Page:
+    """Trains the model, updates it, attacks, judges, and tells."""
+    loaded = data.load(run.dataset or study.dataset, data_dir=run.data_dir)
+    split = data.train_test(loaded, test_fraction=0.5, seed=run.seed)
+    split = split._replace(test=data.shuffled(split.test, seed=run.seed))
+    pool = data.train_test(split.train, test_fraction=0.5, seed=run.seed)
+    keys = run.keys("model", "sets", "attack", "defense")
+    classes = len(loaded.names)
+    train = jax.jit(shadow_updates.shadow, static_argnames=("module", "steps"))
+    images = pool.train
+    model = train(
+        keys["model"],
+        study.network(classes),
+        jnp.asarray(images.images),
+        jnp.asarray(images.labels),
+        steps=study.steps,
+    )
+    logits = programs.batched(lambda x: model.predict(x).logits)(split.test.images)
+    hits = (logits.argmax(1) == split.test.labels).astype(float)
+    records = [Record({"case": "before"}, "target_test_accuracy", metric(hits))]
+    shown: dict[str, np.ndarray] = {}
+    for name, case in study.cases.items():
+        rows, after = _updates(keys["sets"], study, case, model, pool.test)
+        release = None if case.defense is None else case.defense(keys["defense"]).output
+        for null in (False, True):
+            if null:
+                if case.defense is not None:
+                    continue
+                after = jax.tree.map(
+                    lambda leaf: jnp.stack([leaf] * study.victims), model.params
+                )
+            known = _known(study, model, after, split.test, release)
+            own = {"case": f"{name}, {NULL}" if null else name}
+            found = _attacked(run, own["case"], keys["attack"], known, case.config)
+            records += _labels(
+                own, found, rows, pool.test, classes, split.test, study.published
+            )
+            if case.image and not null:
+                x = _reconstructed(run, name, keys["attack"], known, case.config)
+                truth = pool.test.images[rows[:, 0]]
+                mean = split.test.images.mean(0, keepdims=True)
+                blind = np.broadcast_to(mean, truth.shape)
+                records.append(_error(own, truth, x, blind))
+                shown |= {"image of the update": truth, "mean": blind, name: x}
+    clones = _speed(run, study, model, split.test)
+    return _page(run, study, Results(records), shown, clones)
+
+
+def _updates(
+    key: jax.Array, study: Study, case: Case, model: Target, pool: Dataset
+) -> tuple[np.ndarray, Any]:
+    """Sets of the pool, as rows `[V, U]`, and the model after each."""
+    labels = jnp.asarray(pool.labels)
+    config = case.config
+
+    @jax.jit
+    def update(key: jax.Array) -> Any:
+        rows = shadow_updates.draw_sets(
+            key,
+            labels,
+            len(pool.names),
+            number=study.victims,
+            size=config.set_size,
+            concentration=config.concentration,
+        )
+        images = jnp.asarray(pool.images)
+        return rows, shadow_updates.updated(
+            config.recipe, model, images[rows], labels[rows]
+        )
+
+    rows, after = update(key)
+    return np.asarray(rows), after
+
+
+def _known(
+    study: Study, model: Target, after: Any, public: Dataset, release: Any
+) -> UpdatedModel:
+    images = jnp.asarray(public.images)
+    return UpdatedModel.of(
+        model,
+        after,
+        images[: study.probes],
+        images[study.probes :],
+        jnp.asarray(public.labels[study.probes :]),
+        release=release,
+    )
+
+
+def _file(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def _attacked(
+    run: Run, name: str, key: jax.Array, known: UpdatedModel, config: Any
+) -> dict[str, np.ndarray]:
+    def compute() -> dict[str, Any]:
+        found, seconds = programs.program(updates_leak.attack)(key, known, config)
+        print(f"{name}: {seconds['run']:.1f} s", flush=True)
+        return {"guess": found.guess, "log_posterior": found.log_posterior} | seconds
+
+    return run.once(_file(name), compute)
+
+
+def _reconstructed(
+    run: Run, name: str, key: jax.Array, known: UpdatedModel, config: Any
+) -> np.ndarray:
+    def compute() -> dict[str, Any]:
+        found, seconds = programs.program(updates_leak.reconstruct)(key, known, config)
+        return {"x": found.x} | seconds
+
+    return run.once(f"{_file(name)}_image", compute)["x"]
+
+
+def _labels(
+    own: dict[str, str],
+    found: Mapping[str, np.ndarray],
+    rows: np.ndarray,
+    pool: Dataset,
+    classes: int,
+    public: Dataset,
+    published: Mapping[tuple[str, str], float],
+) -> list[Record]:
+    """Whether the commonest label is named, and how far the distribution is off."""
+    shares = np.eye(classes)[pool.labels[rows]].mean(1)  # [V, K]
+    mode = shares.argmax(1)
+    majority = np.bincount(mode, minlength=classes).argmax()
+    hits = (found["guess"] == mode).astype(float)
+    blind = (majority == mode).astype(float)
+    paper = published.get((own["case"], "label_accuracy"))
+    line = metric(hits, baseline=blind, perfect=1.0, paper=paper)
+    records = [Record(own, "label_accuracy", line)]
+    if rows.shape[1] > 1:
+        prior = np.bincount(public.labels, minlength=classes) / len(public)
+        off, off_blind = (
+            _divergence(shares, guess)
+            for guess in (np.exp(found["log_posterior"]), prior[None])
+        )
+        line = metric(off, baseline=off_blind, perfect=0.0)
+        records.append(Record(own, "label_kl", line))
+    return records
+
+
+def _divergence(shares: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """KL(shares | guess) in nats, `[V]`."""
+    logs = np.log(np.maximum(shares, 1e-12)) - np.log(np.maximum(guess, 1e-12))
+    return (shares * logs).sum(1)
+
+
+def _error(
+    own: dict[str, str], truth: np.ndarray, x: np.ndarray, blind: np.ndarray
+) -> Record:
+    mine, other = (
+        np.asarray(distances.mse(jnp.asarray(truth), jnp.asarray(each)))
+        for each in (x, blind)
+    )
+    return Record(own, "mse", metric(mine, baseline=other, perfect=0.0))
+
+
+def _speed(run: Run, study: Study, model: Target, public: Dataset) -> float:
+    """Shadow updates a minute, compiled."""
+    config = next(iter(study.cases.values())).config
+    images, labels = jnp.asarray(public.images), jnp.asarray(public.labels)
+
+    def compute() -> dict[str, Any]:
+        rows = jnp.arange(config.clones)[:, None] % len(public)
+        several = programs.program(shadow_updates.traces)
+        probes = images[: study.probes]
+        _, seconds = several(config.recipe, model, probes, images, labels, rows)
+        return {"rate": 60 * config.clones / seconds["run"]}
+
+    return float(run.once("clones", compute)["rate"])
+
+
+def _page(
+    run: Run,
+    study: Study,
+    results: Results,
+    shown: Mapping[str, np.ndarray],
+    clones: float,
+) -> report.Page:
+    bars, grid = run.figures / "labels.png", run.figures / "recovered.png"
+    lines = list(results.filter(metric="label_accuracy"))
+    figures.bars(
+        [record.labels["case"] for record in lines],
+        [record.value.value for record in lines],
+        bars,
+        low=[record.value.low or 0.0 for record in lines],
+        high=[record.value.high or 0.0 for record in lines],
+        baseline=lines[0].value.baseline,
+        baseline_label="the commonest label",
+        xlabel="share of updates whose (commonest) label is named",
+    )
+    pictures = []
+    if shown:
+        figures.image_grid([(name, x[:8]) for name, x in shown.items()], grid)
+        pictures.append(
+            report.Picture(grid, "The images of the first updates, and those decoded.")
+        )
+    first = lines[0]
+    error = list(results.filter(metric="mse"))
+    said = ""
+    if error:
+        line = error[0].value
+        high, mean = line.high or line.value, line.baseline or 0.0
+        found = "less than" if high < mean else "no less than"
+        said = (
+            f" Its image is decoded with a squared error of {line.value:.4f} "
+            f"({line.low:.4f} to {line.high:.4f}), {found} the mean image's "
+            f"{line.baseline:.4f}."
+        )
+    return report.Page(
+        title=study.title,
+        verdict=f"Of {first.labels['case']}, answers before and after an update name "
+        f"the label in {first.value.value:.2f} of the cases, the commonest label is "
+        f"right in {first.value.baseline:.2f}.{said}",
+        lead=report.Picture(bars, "Labels of updates, by the kind of update."),
+        caption="By the kind of update",
+        table=results.pivot(rows=("case",), columns=("metric",)),
+        attacked="A classifier, and what becomes of it by each of "
+        f"{study.victims} updates, each from the same start; accuracy before: "
+        f"{results.value('target_test_accuracy', case='before').value:.3f}.",
+        knowledge=f"Confidences of {study.probes} probing images before and after each "
+        "update, how updates are made, and labeled images of the distribution, on "
+        f"which {clones:,.0f} shadow updates a minute were made.",
+        baseline="the commonest label; the labels' distribution in the public data; "
+        "the mean image.",
+        n=study.victims,
+        results=results,
+        pictures=pictures,
+        differences=study.differences,
+    )

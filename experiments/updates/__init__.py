@@ -1,0 +1,1 @@
+"""Papers on models that are updated online."""

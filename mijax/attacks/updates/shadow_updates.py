@@ -1,0 +1,107 @@
+"""Shadow updates: what an update does to answers, seen on models of one's own.
+
+A shadow model is trained on public data and cloned; each clone is updated with another
+set, all as one `vmap`. What the probing set is answered before and after is the trace
+of that set.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax import Array
+
+from mijax import federation, training
+from mijax.core import Target, in_chunks
+from mijax.federation import Recipe
+
+_AT_A_TIME = 250  # clones held in memory; changes no result
+
+
+def shadow(
+    key: Array, module: nn.Module, images: Array, labels: Array, *, steps: int
+) -> Target:
+    """Trains the shadow model on public data by Adam. The key is consumed."""
+    init_key, fit_key = jax.random.split(key)
+    optimizer = optax.adam(1e-3)
+    shape = images.shape[1:]
+    state = training.train_state(init_key, module, shape, optimizer)
+    state, _ = training.fit(
+        fit_key,
+        state,
+        training.supervised(module, optimizer),
+        (images, labels),
+        batch_size=min(64, len(images)),
+        steps=steps,
+    )
+    return Target.from_linen(module, state.variables, shape)
+
+
+def draw_sets(
+    key: Array,
+    labels: Array,
+    classes: int,
+    *,
+    number: int,
+    size: int,
+    concentration: float | Array,
+) -> Array:
+    """Draws update sets as rows of the public data, `[number, size]`.
+
+    Each set's classes are drawn from a distribution of its own, which is Dirichlet's:
+    a small concentration gives sets of few classes, a large one uniform sets.
+    """
+    share_key, class_key, row_key = jax.random.split(key, 3)
+    counts = jnp.bincount(labels, length=classes)
+    starts = jnp.cumsum(counts) - counts
+    shares = jax.random.dirichlet(
+        share_key, jnp.full(classes, concentration), (number,)
+    )
+    logits = jnp.where(counts[None] > 0, jnp.log(shares + 1e-9), -jnp.inf)
+    drawn = jax.random.categorical(class_key, logits[:, None], shape=(number, size))
+    within = jax.random.uniform(row_key, (number, size)) * counts[drawn]
+    return jnp.argsort(labels)[starts[drawn] + within.astype(jnp.int32)]
+
+
+def updated(recipe: Recipe, target: Target, images: Array, labels: Array) -> Any:
+    """Returns the model's parameters after each of many updates, leaves `[S, ...]`.
+
+    Args:
+      recipe: how the service updates, with `local_steps` of 1 or more.
+      target: the model before.
+      images: of each set, `[S, U, *shape]`.
+      labels: `[S, U]`.
+    """
+
+    def one(x: Array, labels: Array) -> Any:
+        change = federation.client_update(recipe, target, x, labels).change
+        after = jax.tree.map(jnp.add, target.trained, change)
+        return target.with_trained(after).params
+
+    return jax.vmap(one)(images, labels)
+
+
+def traces(
+    recipe: Recipe,
+    target: Target,
+    probes: Array,
+    images: Array,
+    labels: Array,
+    rows: Array,
+) -> Array:
+    """Returns what updates with sets `rows [S, U]` do to the answers, `[S, P, K]`."""
+    before = jax.nn.softmax(target.predict(probes).logits)
+
+    def some(rows: Array) -> Array:
+        after = updated(recipe, target, images[rows], labels[rows])
+
+        def posteriors(params: Any) -> Array:
+            model = dataclasses.replace(target, params=params)
+            return jax.nn.softmax(model.predict(probes).logits)
+
+        return before[None] - jax.vmap(posteriors)(after)
+
+    return in_chunks(some, rows, _AT_A_TIME)

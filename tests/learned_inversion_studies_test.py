@@ -1,0 +1,145 @@
+"""The studies of decoders, of split defenses and of updates: what is told of what."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from experiments.harness.run import Run
+from experiments.studies import decoding, split_defenses, updates
+from experiments.studies.decoding import Release, World
+from experiments.studies.split_defenses import Setting
+from mijax import attacks, data
+from mijax.attacks import inverse_network, updates_leak
+from mijax.data import Dataset
+from mijax.defenses import feature_noise, mid, nopeek, posterior_noise, top_k
+from mijax.models.cut import CutNetwork, flatten
+from mijax.models.mlp import MLP
+from mijax.models.variational import VariationalMLP
+
+SPLIT_DECODER = attacks.split_inverse_network.Config(steps=300)
+
+
+def loaded(number=120):
+    """Noise around three images."""
+    rng = np.random.default_rng(0)
+    labels = (np.arange(number) % 3).astype(np.int32)
+    templates = rng.uniform(size=(3, 12, 12, 1))
+    images = templates[labels] + rng.normal(0, 0.05, (number, 12, 12, 1))
+    images = images.clip(0, 1).astype(np.float32)
+    return Dataset("blobs", images, labels, ("a", "b", "c"))
+
+
+def network(classes):
+    return MLP(classes, (8,), nn.relu)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda *arguments, **options: loaded())
+    for folder in ("figures", "results"):
+        (tmp_path / folder).mkdir()
+    return Run(tmp_path, jax.random.key(0))
+
+
+def world(run):
+    del run
+    split = data.train_test(loaded(), test_fraction=0.5)
+    return World("blobs", split, split.test, {"same": split.test.images}, split)
+
+
+def test_decoding(run):
+    study = decoding.Study(
+        "blobs",
+        world,
+        network,
+        network,
+        {
+            "all": Release(),
+            "1 largest": Release(lambda made: top_k.top_k(1)),
+            "MID": Release(
+                None, lambda classes: VariationalMLP(classes, (8,), 2), mid.mid(0.1)
+            ),
+        },
+        inverse_network.Config(steps=300),
+        "same",
+        victims=30,
+        steps=60,
+    )
+    results = decoding.measure(run, study).results
+    mse = results.value("mse", released="all", auxiliary="same")
+    assert mse.value < 0.5 * mse.baseline
+    null = results.value("mse", released=decoding.NULL, auxiliary="same")
+    assert null.value > null.baseline
+    assert results.value("score_distortion", released="all").value == 0
+    assert results.value("score_distortion", released="1 largest").value > 0
+    assert (run.figures / "mse.png").is_file()
+
+
+def test_split_defenses(run):
+    study = split_defenses.Study(
+        "blobs",
+        "blobs",
+        lambda classes: CutNetwork(
+            ("flatten", "fc", "tanh", "logits"),
+            (flatten, nn.Dense(6), nn.tanh, nn.Dense(classes)),
+        ),
+        "tanh",
+        network,
+        {
+            "none": Setting(),
+            "noise": Setting(
+                None, lambda key: feature_noise.laplace_features(key, 20.0)
+            ),
+            "NoPeek": Setting(lambda key: nopeek.nopeek(1.0)),
+        },
+        SPLIT_DECODER,
+        victims=20,
+        steps=60,
+    )
+    results = split_defenses.measure(run, study).results
+    plain, noised = (results.value("mse", setting=name) for name in ("none", "noise"))
+    assert plain.value < 0.5 * plain.baseline < noised.value
+    assert results.value("target_test_accuracy", setting="none").value > 0.9
+    correlated = results.filter(metric="distance_correlation", setting="none")
+    assert {record.labels["with"] for record in correlated} == {"features", "recovered"}
+
+
+def test_updates(run):
+    config = updates_leak.Config(
+        shadow=network, clones=60, shadow_steps=30, steps=60, widths=(8,)
+    )
+    several = dataclasses.replace(config, set_size=4, summary=updates_leak.class_means)
+    study = updates.Study(
+        "blobs",
+        "blobs",
+        network,
+        {
+            "single": updates.Case(config, image=True),
+            "noise": updates.Case(
+                config, lambda key: posterior_noise.posterior_noise(key, 0.5)
+            ),
+            "several": updates.Case(several),
+        },
+        victims=20,
+        probes=10,
+        steps=30,
+    )
+    page = updates.measure(run, study)
+    single = page.results.value("label_accuracy", case="single")
+    null = page.results.value("label_accuracy", case=f"single, {updates.NULL}")
+    noised = page.results.value("label_accuracy", case="noise")
+    assert single.value > max(null.value, noised.value)
+    assert page.results.value("label_kl", case="several").baseline > 0
+    assert page.results.value("mse", case="single").n == 20
+    assert "shadow updates a minute" in page.knowledge
+
+
+def test_divergence_of_distributions():
+    found = updates._divergence(
+        np.array([[0.5, 0.5], [1, 0]]), np.array([[0.25, 0.75]])
+    )
+    expected = [0.5 * np.log(2) + 0.5 * np.log(2 / 3), np.log(4)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -332,6 +332,8 @@ def _page(
         caveats=(
             "top1 is a classifier's word on generated images, which vary little: it "
             "swings between rounds.",
+            "Dark samples are near to any dark image: where no one has the class the "
+            "distance can be small, and the correlation is the better measure.",
             "The round that is best by the truth is not one that an adversary can "
             "choose.",
         ),

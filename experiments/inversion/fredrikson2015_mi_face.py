@@ -15,6 +15,7 @@ Expected, as the class mean judges: all 40 people from softmax regression and th
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -331,8 +331,9 @@ def _page(
     if private:
         name = max(private, key=lambda training: private[training])
         verdict += (
-            f"Trained with DP-SGD of epsilon {private[name]:.1f}, it has "
-            f"{series[name][-1][0]:.1f}."
+            f"Trained with DP-SGD of epsilon {private[name]:.1f}, which is of one "
+            f"record, a canary inserted {counts[1]} times has {series[name][1][0]:.1f} "
+            f"and one inserted {counts[-1]} times {series[name][-1][0]:.1f}."
         )
     shown = results.filter(epochs=epochs, metric=("exposure", "success_rate"))
     return report.Page(

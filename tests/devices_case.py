@@ -14,7 +14,9 @@ from jax.experimental import multihost_utils
 
 from experiments.harness import programs
 from mijax.attacks import gmi
+from mijax.core import Prior
 from mijax.knowledge import WhiteBox, glimpses
+from mijax.models.dcgan import Critic, Generator
 
 VICTIMS = 13
 
@@ -25,9 +27,21 @@ def attack(program, seen=True):
     images = jax.random.uniform(jax.random.key(5), (VICTIMS, *tiny.SHAPE))
     mask = jnp.zeros(tiny.SHAPE).at[:4].set(1)
     glimpse = glimpses.masked(images, mask) if seen else None
-    knowledge = WhiteBox(tiny.target(), labels, tiny.prior(), glimpse=glimpse)
+    knowledge = WhiteBox(tiny.target(), labels, _prior(), glimpse=glimpse)
     config = gmi.Config(steps=20, restarts=3, learning_rate=1.0)
     return program(gmi.attack, VICTIMS)(jax.random.key(3), knowledge, config)[0]
+
+
+def _prior():
+    """A DCGAN, so that a victim more needs memory that can be told."""
+    generator, critic = Generator(8, width=2), Critic(8, width=2)
+    return Prior.from_linen(
+        generator,
+        tiny.drawn(generator, 3, (1, 4)),
+        critic,
+        tiny.drawn(critic, 4, (1, *tiny.SHAPE)),
+        latent_size=4,
+    )
 
 
 def main(path, distributed):

@@ -71,14 +71,16 @@ _LARGE = (
 DIGITS = _study(zhang2020_gmi.DIGITS, attacks(300, 1, 0.02, _DIGITS))
 FACES = _study(zhang2020_gmi.FACES, attacks(100, 1, 0.1, _FACES))
 
-main = inversion.main(
-    "nguyen2023_lomma",
-    quick={"digits": DIGITS, "faces": FACES},
-    paper={
-        "digits": _study(zhang2020_gmi.PAPER_DIGITS, attacks(2400, 5, 0.02, _DIGITS)),
-        "faces": _study(zhang2020_gmi.PAPER, attacks(2400, 5, 0.02, _LARGE)),
-    },
-)
-
 if __name__ == "__main__":
-    flags.run(main)
+    flags.run(
+        inversion.main(
+            "nguyen2023_lomma",
+            quick={"digits": DIGITS, "faces": FACES},
+            paper={
+                "digits": _study(
+                    zhang2020_gmi.PAPER_DIGITS, attacks(2400, 5, 0.02, _DIGITS)
+                ),
+                "faces": _study(zhang2020_gmi.PAPER, attacks(2400, 5, 0.02, _LARGE)),
+            },
+        )
+    )

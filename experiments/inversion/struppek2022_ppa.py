@@ -76,14 +76,14 @@ FULL = dataclasses.replace(
     anchors=4096,
 )
 
-main = inversion.main(
-    "struppek2022_ppa",
-    quick={"fine_tuned": FINE_TUNED, "from_scratch": FROM_SCRATCH},
-    paper={
-        "fine_tuned": FULL,
-        "from_scratch": dataclasses.replace(FULL, target=FROM_SCRATCH.target),
-    },
-)
-
 if __name__ == "__main__":
-    flags.run(main)
+    flags.run(
+        inversion.main(
+            "struppek2022_ppa",
+            quick={"fine_tuned": FINE_TUNED, "from_scratch": FROM_SCRATCH},
+            paper={
+                "fine_tuned": FULL,
+                "from_scratch": dataclasses.replace(FULL, target=FROM_SCRATCH.target),
+            },
+        )
+    )

@@ -97,16 +97,20 @@ PAPER_DIGITS = dataclasses.replace(
     attacks=attacks(gmi.Config(restarts=1)),
 )
 
-main = inversion.main(
-    "zhang2020_gmi",
-    quick={"faces": FACES, "digits": DIGITS},
-    paper={
-        "faces": PAPER,
-        "digits": PAPER_DIGITS,
-        "resnet152": dataclasses.replace(PAPER, target=Model(resnet152, steps=4000)),
-        "face_evolve": dataclasses.replace(PAPER, target=Model(FaceEvolve, steps=4000)),
-    },
-)
-
 if __name__ == "__main__":
-    flags.run(main)
+    flags.run(
+        inversion.main(
+            "zhang2020_gmi",
+            quick={"faces": FACES, "digits": DIGITS},
+            paper={
+                "faces": PAPER,
+                "digits": PAPER_DIGITS,
+                "resnet152": dataclasses.replace(
+                    PAPER, target=Model(resnet152, steps=4000)
+                ),
+                "face_evolve": dataclasses.replace(
+                    PAPER, target=Model(FaceEvolve, steps=4000)
+                ),
+            },
+        )
+    )

@@ -1,6 +1,6 @@
 """What every attack on a black box promises: opaque, and each query counted."""
 
-import functools
+import dataclasses
 
 import contract_cases
 import jax
@@ -10,7 +10,7 @@ import pytest
 import tiny
 from sklearn.linear_model import LogisticRegression
 
-from mijax.knowledge import Scores
+from mijax.knowledge import Labels, Scores
 
 CASES = [
     pytest.param(case, id=case.name)
@@ -41,14 +41,19 @@ def test_queries_are_counted_exactly(case, model):
     predict, counter = model
     attack = jax.jit(case.attack.attack)
     answer = predict if case.kind is Scores else lambda x: predict(x).argmax(1)
-    make = functools.partial(
-        case.kind.from_callable,
-        answer,
-        jnp.array([0, 2]),
-        tiny.SHAPE,
-        3,
-        prior=tiny.prior(),
-    )
+
+    def make(**budget):
+        box = case.kind.from_callable(
+            answer, jnp.array([0, 2]), tiny.SHAPE, 3, prior=tiny.prior(), **budget
+        )
+        if case.kind is Labels:
+            return box
+        return dataclasses.replace(
+            box,
+            observed=jnp.eye(3)[jnp.array([0, 2])],
+            public=jnp.linspace(0, 1, 320).reshape(5, *tiny.SHAPE),
+        )
+
     counter.clear()
     found = attack(jax.random.key(0), make(), case.config)
     assert int(found.queries) == sum(counter) > 0

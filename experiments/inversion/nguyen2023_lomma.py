@@ -47,7 +47,7 @@ def _study(study: Study, which: dict[str, Attack]) -> Study:
         glimpses={},
         differences=(
             *study.differences,
-            "students are small networks of other designs; the paper distils "
+            "students are small networks of other designs; the paper distills "
             "EfficientNets B0, B1 and B2 for 20 epochs",
         ),
     )

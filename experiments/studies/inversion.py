@@ -549,7 +549,7 @@ def distilled(
     knowledge: WhiteBox,
     images: np.ndarray,
 ) -> Target:
-    """Distils the target into a student on public images, from its last checkpoint."""
+    """Distills the target into a student on public images, from its last checkpoint."""
     training_ = lomma.student(
         knowledge,
         model.network(knowledge.target.num_classes),

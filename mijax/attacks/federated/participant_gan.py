@@ -10,10 +10,9 @@ The artificial class is the model's last, which no one else uses. What is recove
 looks like the class; it is a training image only as far as all images of the class are
 alike.
 
-Departures from the paper: the generator is trained by Adam, as GANs since; participants
-act in parallel, not in turns. The round whose samples are returned is the one whose
-samples the model of the next round, which was taught against them, takes most for the
-class.
+Departures from the paper: the generator is a perceptron, trained by Adam; participants
+act in parallel, not in turns. The round that is returned is the one whose samples have
+the lowest loss under the next round's model, which was taught against them.
 
 References:
   Hitaj, Ateniese, Perez-Cruz. Deep models under the GAN: information leakage from

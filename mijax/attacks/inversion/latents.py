@@ -40,7 +40,7 @@ def descend(
       learning_rate: of the mean over the authors' batch of 100 identities; victims are
         independent here, so each one's step is a hundredth of it.
       momentum: of the descent.
-      clip: latents stay within plus and minus this.
+      clip: latents stay within plus and minus this, from the first on.
 
     Returns:
       The best iterate of each restart by the objective, and of each victim.

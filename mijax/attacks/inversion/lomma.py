@@ -16,7 +16,7 @@ Departures from the paper:
 - the draw of features is made once for each candidate, and the features that are
   pulled towards it are the target's alone. The authors' code replaces the draw by its
   mean;
-- students are networks of the caller's choice; the authors distil EfficientNets.
+- students are networks of the caller's choice; the authors distill EfficientNets.
 
 References:
   Nguyen et al. Re-thinking model inversion attacks against deep neural networks. CVPR

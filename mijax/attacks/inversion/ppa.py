@@ -27,7 +27,7 @@ import optax
 from jax import Array, lax
 
 from mijax import core, search
-from mijax.attacks.inversion import augmentation
+from mijax.attacks.inversion import augmentation, latents
 from mijax.attacks.inversion.losses import poincare
 from mijax.batching import keys_of
 from mijax.core import Prediction, Prior, Target, hyper_parameters, static
@@ -117,9 +117,7 @@ def attack(
 
     # (1) Initial selection: the samples that the target is surest of.
     with jax.named_scope("initial_selection"):
-        z = jax.random.normal(
-            jax.random.key(config.pool), (config.samples, prior.latent_size)
-        )
+        z = prior.sample(jax.random.key(config.pool), config.samples)
         scores = _confidences(target, prior, z, config.mirrored)  # [N, K]
         _, chosen = lax.top_k(scores.T[knowledge.labels], restarts)  # [V, R]
         start = z[chosen.reshape(-1)]
@@ -141,8 +139,8 @@ def attack(
         keys=optimize_keys,
     )
 
-    # (3) Final selection. A loss under one view is too noisy to keep the best iterate
-    # by, so it is of the last ones.
+    # (3) Final selection, of the last iterates: the loss of one view is too noisy to
+    # pick the best one by.
     x = prior.images(found.last)
 
     def confidence(total: Array, view: Array) -> tuple[Array, None]:
@@ -178,21 +176,8 @@ def _confidences(target: Target, prior: Prior, z: Array, mirrored: bool) -> Arra
 
 
 def _checked(knowledge: WhiteBox, config: Config) -> Prior:
-    prior = knowledge.prior
-    if prior is None:
-        raise ValueError(
-            "PPA needs a prior: pass WhiteBox(..., prior=mijax.priors.load(...))."
-        )
-    if prior.shape != knowledge.target.shape:
-        raise ValueError(
-            f"The prior draws images {prior.shape} but the target takes "
-            f"{knowledge.target.shape}: train one of them at the other's size."
-        )
-    if knowledge.labels.ndim != 1:
-        raise ValueError(
-            f"labels are {knowledge.labels.shape}: they must be [V], one a victim."
-        )
-    if not 1 <= config.restarts <= config.samples:
+    prior = latents.checked(knowledge, config.restarts, "PPA")
+    if config.restarts > config.samples:
         raise ValueError(
             f"restarts is {config.restarts}: it must be between 1 and the "
             f"{config.samples} samples."

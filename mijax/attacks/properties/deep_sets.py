@@ -10,7 +10,8 @@ nodes ordered by their sums of absolute weights.
 
 Departures from the paper: a node's context is the mean of the previous nodes' features
 weighted by its weights, beside its own weights in ascending order, where the paper
-gives it the pairs of features and weights; weights are standardized by layer.
+gives it the pairs of features and weights; nodes are averaged into a layer, where the
+paper sums them; kernels and biases are each standardized by their mean and deviation.
 
 References:
   Ganju, Wang, Yang, Gunter, Borisov. Property inference attacks on fully connected

@@ -74,7 +74,15 @@ def updated(recipe: Recipe, target: Target, images: Array, labels: Array) -> Any
       target: the model before.
       images: of each set, `[S, U, *shape]`.
       labels: `[S, U]`.
+
+    Raises:
+      ValueError: if the recipe shares a gradient, which updates nothing by itself.
     """
+    if recipe.local_steps < 1:
+        raise ValueError(
+            f"local_steps is {recipe.local_steps}: an update of a model takes at least "
+            "1."
+        )
 
     def one(x: Array, labels: Array) -> Any:
         change = federation.client_update(recipe, target, x, labels).change

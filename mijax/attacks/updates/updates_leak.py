@@ -6,9 +6,11 @@ set of public images, and a network learns from the differences of the clones' a
 what was in the set: its labels (`attack`: of one image, or the distribution of many),
 or its image (`reconstruct`, where a set is one image).
 
-Departures: an update is `recipe.local_steps` of SGD on the whole set; differences are
-standardized by the clones'; single images are decoded by one perceptron, where the
-paper first trains an autoencoder; sets of many images are not reconstructed.
+Departures: the shadow model is trained on all public images and updated with some of
+them, where the paper keeps the two apart; an update is `recipe.local_steps` of SGD on
+the whole set; differences are standardized by the clones'; single images are decoded by
+one perceptron, where the paper first trains an autoencoder; sets of many images are not
+reconstructed; 2,000 clones, where the paper has 10,000.
 
 References:
   Salem, Bhattacharya, Backes, Fritz, Zhang. Updates-Leak: data set inference and

@@ -27,7 +27,7 @@ from mijax.models.resnet import resnet18
 # The latent's law is normal: a step of StyleGAN2's, .005, would hardly move it.
 _QUICK = ppa.Config(
     samples=2048,
-    restarts=4,
+    restarts=2,
     steps=20,
     final_views=8,
     mirrored=False,

@@ -133,5 +133,5 @@ def test_answers_cannot_be_differentiated(model):
 
 
 def test_an_update_takes_a_step(model):
-    with pytest.raises(ValueError, match="local_steps is 0.*at least 1"):
+    with pytest.raises(ValueError, match=r"local_steps is 0.*at least 1"):
         shadow_updates.updated(Recipe(), model, PRIVATE[:1, None], TRUTH[:1, None])

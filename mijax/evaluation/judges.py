@@ -7,10 +7,11 @@ lowest that a judge sharing neither gives.
 
 import dataclasses
 import hashlib
+import importlib
 import importlib.util
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +108,7 @@ class DlibResNet:
     def __init__(self, path: str | pathlib.Path | None = None) -> None:
         path = path or _packaged_weights()
         try:
-            import dlib  # pyright: ignore[reportMissingImports]
+            dlib: Any = importlib.import_module("dlib")
         except ImportError as error:
             raise ValueError(
                 "dlib's network needs the package dlib-bin: install it, or leave this "

@@ -76,52 +76,6 @@ class Config:
     learning_rate: float | Array = 1e-3
 
 
-def pairs(
-    knowledge: Scores, config: Config = Config()
-) -> tuple[tuple[Array, Array], Scores]:
-    """Asks once about each public image; returns codes and images, and what was spent.
-
-    Raises:
-      ValueError: if there are no public images.
-    """
-    if knowledge.public is None:
-        raise ValueError("There are no public images to ask about: give some.")
-    scores, asked = knowledge.query(knowledge.public)
-    return (config.code(scores), knowledge.public), asked
-
-
-def training(
-    knowledge: Scores, config: Config = Config(), *, codes: Array
-) -> Training[TrainState, Decoder]:
-    """Returns the decoder's training on `pairs`, of which these are the codes."""
-    network = config.network(knowledge.shape)
-    return decoder.training(network, codes, config.learning_rate)
-
-
-def fit(
-    key: Array, knowledge: Scores, config: Config = Config()
-) -> tuple[Decoder, Array, Scores]:
-    """Asks, and trains the decoder in one program.
-
-    Returns:
-      The decoder, its loss at each step, and the knowledge with the queries counted.
-
-    Raises:
-      ValueError: if there is no step, or there are no public images.
-    """
-    (codes, images), asked = pairs(knowledge, config)
-    trained, trace = decoder.fit(
-        key,
-        config.network(knowledge.shape),
-        codes,
-        images,
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-    )
-    return trained, trace, asked
-
-
 def attack(key: Array, knowledge: Scores, config: Config = Config()) -> Reconstruction:
     """Recovers private inputs from their released confidences by a trained decoder.
 
@@ -146,7 +100,18 @@ def attack(key: Array, knowledge: Scores, config: Config = Config()) -> Reconstr
             f"The observed confidences are {given}: give those that were released of "
             f"each victim's input, {expected}."
         )
-    trained, trace, asked = fit(key, knowledge, config)
+    if knowledge.public is None:
+        raise ValueError("There are no public images to ask about: give some.")
+    scores, asked = knowledge.query(knowledge.public)
+    trained, trace = decoder.fit(
+        key,
+        config.network(knowledge.shape),
+        config.code(scores),
+        knowledge.public,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+    )
     queries = asked.spent - knowledge.spent
     return decoder.decoded(trained, config.code(observed), trace, queries)
 

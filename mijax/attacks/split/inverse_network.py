@@ -22,8 +22,6 @@ from mijax.core import Reconstruction, hyper_parameters, static
 from mijax.knowledge.split_features import SplitQueries
 from mijax.models.decoders import DenseDecoder
 from mijax.priors import decoder
-from mijax.priors.decoder import Decoder
-from mijax.training import Training, TrainState
 
 
 @hyper_parameters
@@ -43,48 +41,6 @@ class Config:
     learning_rate: float | Array = 1e-3
 
 
-def pairs(knowledge: SplitQueries) -> tuple[tuple[Array, Array], SplitQueries]:
-    """Asks once about each public image.
-
-    Returns:
-      `(features [M, ...], images [M, H, W, C])`, and the knowledge with the queries.
-    """
-    features, asked = knowledge.query(knowledge.public)
-    return (features, knowledge.public), asked
-
-
-def training(
-    knowledge: SplitQueries, config: Config = Config(), *, features: Array
-) -> Training[TrainState, Decoder]:
-    """Returns the decoder's training on `pairs`, of which these are the features."""
-    network = config.network(knowledge.shape)
-    return decoder.training(network, features, config.learning_rate)
-
-
-def fit(
-    key: Array, knowledge: SplitQueries, config: Config = Config()
-) -> tuple[Decoder, Array, SplitQueries]:
-    """Asks, and trains the decoder in one program.
-
-    Returns:
-      The decoder, its loss at each step, and the knowledge with the queries counted.
-
-    Raises:
-      ValueError: if there is no step, or images are of another shape.
-    """
-    (features, images), asked = pairs(knowledge)
-    trained, trace = decoder.fit(
-        key,
-        config.network(knowledge.shape),
-        features,
-        images,
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-    )
-    return trained, trace, asked
-
-
 def attack(
     key: Array, knowledge: SplitQueries, config: Config = Config()
 ) -> Reconstruction:
@@ -101,6 +57,15 @@ def attack(
     Raises:
       ValueError: if there is no step, or features or images are of another shape.
     """
-    trained, trace, asked = fit(key, knowledge, config)
+    features, asked = knowledge.query(knowledge.public)
+    trained, trace = decoder.fit(
+        key,
+        config.network(knowledge.shape),
+        features,
+        knowledge.public,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+    )
     queries = asked.spent - knowledge.spent
     return decoder.decoded(trained, knowledge.features, trace, queries)

@@ -73,6 +73,18 @@ def pytest_runtest_protocol(item):
         _may_start_processes = True
 
 
+# Linux lets a process map 65,530 pieces of memory, each program that XLA compiles takes
+# some, and one too many ends in a segmentation fault.
+_MAPPINGS = pathlib.Path("/proc/self/maps")
+_MOST_MAPPINGS = 20_000
+
+
+def pytest_runtest_logfinish():
+    """Forgets compiled programs before their memory mappings run out."""
+    if _MAPPINGS.is_file() and _MAPPINGS.read_bytes().count(b"\n") > _MOST_MAPPINGS:
+        jax.clear_caches()
+
+
 @pytest.fixture
 def optimized(monkeypatch):
     """Compiles as a user's run does: for what is promised bit for bit."""

@@ -21,6 +21,7 @@ MISSING = "(missing)"
 _FEW = 10  # different numbers, up to which they are categories
 _MANY = 50  # different texts, above which a column may be an identifier
 _COMMON = 100  # categories an imputation tells apart; the rest are one
+_COMMA = re.compile(r"[+-]?\d+,\d+")
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 _YES = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
@@ -41,7 +42,10 @@ def read(path: str, **options: Any) -> Frame:
       ValueError: it is no table, or two columns share a name.
     """
     if not pathlib.Path(path).expanduser().is_file():
-        raise FileNotFoundError(f"There is no file {path}: give --data=FILE.csv.")
+        folder = ", but a folder" if pathlib.Path(path).expanduser().is_dir() else ""
+        raise FileNotFoundError(
+            f"There is no file {path}{folder}: give --data=FILE.csv."
+        )
     try:
         pandas: Any = importlib.import_module("pandas")
     except ImportError:
@@ -51,7 +55,7 @@ def read(path: str, **options: Any) -> Frame:
             ) from None
         return _read(path)
     try:
-        frame = pandas.read_csv(path, **options)
+        frame = pandas.read_csv(path, **(_dialect(path) | options))
     except (ValueError, UnicodeDecodeError, TypeError) as error:
         line = re.search(r"line \d+", str(error))
         where = f"{path}, {line[0]}," if line else path
@@ -63,13 +67,28 @@ def read(path: str, **options: Any) -> Frame:
     return checked(frame, path)
 
 
+def _separator(text: str) -> str:
+    header = text.lstrip().partition("\n")[0]
+    return ";" if header.count(";") > header.count(",") else ","
+
+
+def _dialect(path: str) -> dict[str, str]:
+    """Options of a file with semicolons, and maybe decimal commas; none of others."""
+    text = pathlib.Path(path).expanduser().read_text("utf-8-sig", "replace")
+    if _separator(text) == ",":
+        return {}
+    cells = [cell.strip() for row in text.splitlines() for cell in row.split(";")]
+    pointed = any(re.fullmatch(r"[+-]?\d*\.\d+", cell) for cell in cells)
+    comma = not pointed and any(map(_COMMA.fullmatch, cells))
+    return {"sep": ";", "decimal": "," if comma else "."}
+
+
 def _read(path: str) -> dict[str, NDArray[Any]]:
     try:
         text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
         if "\0" in text:
             raise csv.Error("a zero byte")
-        sample = text.partition("\n")[0]
-        separator = ";" if sample.count(";") > sample.count(",") else ","
+        separator = _separator(text)
         lines = [
             row
             for row in csv.reader(text.splitlines(), delimiter=separator)
@@ -92,6 +111,8 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
                 f"{len(header)}: mend the row, or give --rows=MODULE:FUNCTION."
             )
     columns = zip(*lines[1:], strict=True)
+    if _dialect(path).get("decimal") == ",":
+        columns = [[_pointed(cell) for cell in cells] for cells in columns]
     named = [(name, _typed(cells)) for name, cells in zip(header, columns, strict=True)]
     twice = [name for name in header if header.count(name) > 1]
     if twice:
@@ -99,6 +120,10 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
             f"{path} has several columns {twice[0]!r}: rename all but one."
         )
     return dict(named)
+
+
+def _pointed(cell: str) -> str:
+    return cell.replace(",", ".") if _COMMA.fullmatch(cell.strip()) else cell
 
 
 def _typed(cells: Sequence[str]) -> NDArray[Any]:
@@ -280,6 +305,10 @@ def unusable(
                 why[name] = f"{different:,} different texts in {len(values):,} rows"
         elif np.isnan(found).all():
             why[name] = "no value"
+        else:
+            with np.errstate(all="ignore"):
+                if not np.isfinite(np.nanstd(found)):
+                    why[name] = "numbers too large for a deviation"
     return why
 
 

@@ -7,6 +7,7 @@ generator, public images, a glimpse of the private image, is a field of its own.
 from mijax.knowledge.all_but_one import AllButOne
 from mijax.knowledge.black_box import BlackBox, Labels, Oracle, Scores
 from mijax.knowledge.federation_seat import FederationSeat
+from mijax.knowledge.kept import Kept, asking
 from mijax.knowledge.partial_record import (
     Asked,
     Candidates,
@@ -42,6 +43,7 @@ __all__ = [
     "Codec",
     "FederationSeat",
     "Half",
+    "Kept",
     "Labels",
     "Oracle",
     "PartialRecord",
@@ -59,6 +61,7 @@ __all__ = [
     "UpdatedModel",
     "WhiteBox",
     "WhiteBoxRecord",
+    "asking",
     "confusion",
     "normal",
     "reliability",

@@ -224,6 +224,12 @@ def main(
         "num_shown", 10, "Identities in the figure: the first.", lower_bound=1
     )
     flags.DEFINE_multi_enum("attacks", None, list(every), "Those to run; all.")
+    flags.DEFINE_integer(
+        "seeds",
+        None,
+        "Reconstructions of each identity, each of a key of its own, in one program.",
+        lower_bound=1,
+    )
     for flag, options, about in (
         ("null", studies[0].nulls, "Attack a target that cannot leak."),
         ("glimpse", studies[0].glimpses, "What is seen of a private image."),
@@ -247,6 +253,7 @@ def main(
             study,
             target=target(study.target),
             evaluator=study.evaluator and evaluator and evaluator(study.evaluator),
+            repeats=flags.FLAGS.seeds or study.repeats,
             attacks={
                 name: dataclasses.replace(a, config=methods[a.name](a.config))
                 for name, a in study.attacks.items()
@@ -867,7 +874,12 @@ def draw(
         for name, x in measured.images.items()
         if name not in ("mean_image", REAL)
     ]
+    caption = f"The first {len(first)} identities, none chosen."
     if world.public is not None and judge.knows_everyone:
+        caption += (
+            " The nearest public image is chosen with the private one in hand: no "
+            "adversary can."
+        )
         public = judge.reference[judge.labels >= judge.num_private]
         near = identity.nearest_neighbor(
             judge.features(private), public, np.arange(len(public))
@@ -881,13 +893,7 @@ def draw(
         for name, trace in measured.traces.items()
         if name not in study.attacks or study.attacks[name].method is first_method
     }
-    pictures = [
-        report.Picture(
-            recovered,
-            f"The first {len(first)} identities, none chosen. The nearest public "
-            "image is chosen with the private one in hand: no adversary can.",
-        )
-    ]
+    pictures = [report.Picture(recovered, caption)]
     lines = results.filter(
         metric="identity_1nn", judge=judge.name, among="private", by="nearest image"
     ).pivot(rows=("images",), columns=("metric",))

@@ -196,7 +196,7 @@ def compare(name: str, number: int, repeats: int) -> list[dict[str, Any]]:
         contest = of_dlg(number, dlg.Config(steps=_STEPS.value))
         checked = of_dlg(number, _COMPARED)
     else:
-        config = inverting_gradients.Config(steps=_ADAM_STEPS.value)
+        config = inverting_gradients.Config(_ADAM_STEPS.value, tv_weight=1e-2)
         contest = checked = of_inverting_gradients(number, config)
     differences = {"mijax": agree(compiled(checked)[0](), checked.theirs())}
     if contest.library is not None:

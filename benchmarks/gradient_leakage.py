@@ -134,7 +134,8 @@ def of_inverting_gradients(number: int, config: inverting_gradients.Config) -> C
     network, parameters, observed = torch_victims(known)
 
     def of_each(attack: Callable[..., list[float]], network: Any) -> np.ndarray:
-        rate, tv_weight = float(config.learning_rate), float(config.tv_weight)
+        rate = float(config.learning_rate)
+        tv_weight = np.asarray(config.tv_weight).item()
         victims = zip(observed, starts, labels, strict=True)
         losses = [
             attack(network, *victim, config.steps, rate, tv_weight)

@@ -28,6 +28,7 @@ from mijax.attacks.inversion import (
     ppa,
 )
 from mijax.attacks.leakage import (
+    bayes_optimal,
     cpl,
     dlg,
     ggl,
@@ -37,6 +38,7 @@ from mijax.attacks.leakage import (
     inverting_gradients,
     learning_to_invert,
     linear_leak,
+    order_invariant,
 )
 from mijax.attacks.pipeline import (
     capacity_abuse,
@@ -67,8 +69,10 @@ ALL = (
     idlg,
     cpl,
     inverting_gradients,
+    order_invariant,
     grad_inversion,
     ggl,
+    bayes_optimal,
     linear_leak,
     learning_to_invert,
     imprint,

@@ -18,7 +18,15 @@ from mijax.attacks.attributes import (
     tree_inversion,
 )
 from mijax.attacks.federated import feature_leakage, participant_gan
-from mijax.attacks.inversion import gmi, inverse_network, lomma, mi_face, ppa
+from mijax.attacks.inversion import (
+    gmi,
+    inverse_network,
+    ked_mi,
+    lomma,
+    mi_face,
+    plg_mi,
+    ppa,
+)
 from mijax.attacks.leakage import (
     bayes_optimal,
     cpl,
@@ -51,8 +59,10 @@ ALL = (
     # Inversion of a trained model.
     mi_face,
     gmi,
+    ked_mi,
     lomma,
     ppa,
+    plg_mi,
     inverse_network,
     # Gradient leakage.
     dlg,

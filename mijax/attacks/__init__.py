@@ -23,11 +23,14 @@ from mijax.attacks.inversion import (
     gamin,
     gmi,
     inverse_network,
+    ked_mi,
     lomma,
     mi_face,
+    plg_mi,
     ppa,
 )
 from mijax.attacks.leakage import (
+    bayes_optimal,
     cpl,
     dlg,
     ggl,
@@ -37,6 +40,7 @@ from mijax.attacks.leakage import (
     inverting_gradients,
     learning_to_invert,
     linear_leak,
+    order_invariant,
 )
 from mijax.attacks.pipeline import (
     capacity_abuse,
@@ -57,9 +61,11 @@ ALL = (
     # Inversion of a trained model.
     mi_face,
     gmi,
+    ked_mi,
     lomma,
     ppa,
     gamin,
+    plg_mi,
     inverse_network,
     explanation,
     # Gradient leakage.
@@ -67,8 +73,10 @@ ALL = (
     idlg,
     cpl,
     inverting_gradients,
+    order_invariant,
     grad_inversion,
     ggl,
+    bayes_optimal,
     linear_leak,
     learning_to_invert,
     imprint,

@@ -7,13 +7,14 @@ Letters: B batch, V victims, R restarts, K classes, F features; images are
 from mijax.core.auxiliary import Glimpse, Paths, Prior
 from mijax.core.defense import Defense, Objective, chain
 from mijax.core.networks import AffineFirst, Network, Prediction
-from mijax.core.payload import Payload, compressed, restored, to_bits, to_bytes
+from mijax.core.payload import Coding, Payload, compressed, restored, to_bits, to_bytes
 from mijax.core.pytrees import concrete, hyper_parameters, in_chunks, pytree, static
 from mijax.core.results import Inference, Reconstruction, choose, infer
 from mijax.core.target import Target, split_columns
 
 __all__ = [
     "AffineFirst",
+    "Coding",
     "Defense",
     "Glimpse",
     "Inference",

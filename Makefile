@@ -86,7 +86,8 @@ unread = pandas patsy formulaic interface-meta tabulate
 resolve = $(python) -m uv pip compile --quiet --universal --python-version=3.11 \
   --no-annotate --no-header $(unread:%=--no-emit-package=%) --upgrade pyproject.toml
 
-shipped = --extra=accounting --extra=data --extra=experiments --extra=launch
+shipped = --extra=accounting --extra=data --extra=experiments --extra=launch \
+  --extra=payload
 
 lock: $(test_ready)
 	$(resolve) $(shipped) --extra=judges --output-file=requirements/demo.txt

@@ -1,6 +1,7 @@
 """Song et al.'s four ways to hide data in a model, on a small trained network."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from mijax.attacks import (
     sign_encoding,
 )
 from mijax.attacks.pipeline.weights import carriers
-from mijax.core import Target, compressed, restored, to_bits, to_bytes
+from mijax.core import Coding, Target, compressed, restored, to_bits, to_bytes
 from mijax.knowledge import Labels, TrainingPipeline
 
 SHAPE, CLASSES, WIDTH = (6,), 4, 64
@@ -216,3 +217,70 @@ def test_compression():
         restored(short[:-1] + bytes([short[-1] ^ 1]))
     with pytest.raises(ValueError, match="cut off"):
         restored(short[:-6])
+
+
+class TestCoding:
+    CONTENT = b"a name, 1970-01-01; " * 40
+    KEY = bytes(range(32))
+
+    def test_content_returns_and_longer_payloads_are_refused(self):
+        coding = Coding()
+        bits = coding.encode(self.CONTENT)
+        assert bits.size < 8 * len(self.CONTENT) / 10
+        assert coding.encode(self.CONTENT, capacity=bits.size).size == bits.size
+        assert coding.decode(bits) == self.CONTENT
+        assert Coding(compress=False).encode(b"ab").size == 16
+        with pytest.raises(ValueError, match=f"carries {bits.size - 5}, 5 too few"):
+            coding.encode(self.CONTENT, capacity=bits.size - 5)
+        with pytest.raises(ValueError, match="cut off"):
+            coding.decode(bits[:-48])
+
+    def test_sizes_are_checked(self):
+        with pytest.raises(ValueError, match="5 bytes: AES-SIV takes 32, 48, 64"):
+            Coding(key=b"short")
+        with pytest.raises(ValueError, match="parity is 255"):
+            Coding(parity=255)
+        assert "key" not in repr(Coding(key=self.KEY))
+
+    def test_packages_that_are_missing_are_named(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "reedsolo", None)
+        with pytest.raises(ModuleNotFoundError, match=r"reedsolo: pip install"):
+            Coding(parity=8).encode(self.CONTENT)
+
+    def test_encrypted(self):
+        pytest.importorskip("cryptography", reason="it is of the extra `payload`")
+        coding = Coding(key=self.KEY)
+        bits = coding.encode(self.CONTENT)
+        plain = Coding().encode(self.CONTENT)
+        assert bits.size == plain.size + 8 * 16
+        share = float(jnp.mean(bits[-plain.size :] == plain))
+        assert abs(share - 0.5) < 0.15  # Nothing of the content is seen.
+        assert coding.decode(bits) == self.CONTENT
+        for other in (bits.at[3].set(1 - bits[3]), coding.encode(b"x" * 9)[::-1]):
+            with pytest.raises(ValueError, match="does not decrypt"):
+                coding.decode(other)
+        with pytest.raises(ValueError, match="or the key is another one"):
+            Coding(key=bytes(32)).decode(bits)
+
+    def test_wrong_bits_are_put_right(self):
+        pytest.importorskip("reedsolo", reason="it is of the extra `payload`")
+        coding = Coding(compress=False, parity=64)
+        content = np.random.default_rng(0).bytes(3 * (255 - 64))
+        bits = coding.encode(content)
+        assert coding.room(bits.size) == len(content)
+        wrong = jax.random.bernoulli(KEY, 0.005, bits.shape)
+        assert int(wrong.sum()) > 10
+        assert coding.decode(jnp.where(wrong, 1 - bits, bits)) == content
+        with pytest.raises(ValueError, match="more wrong ones in a block than 64"):
+            coding.decode(1 - bits)
+
+    @pytest.mark.parametrize("bits", [8, 16 * 8, 255 * 8, 700 * 8, 1003 * 8 + 5])
+    def test_room_is_what_fits(self, bits):
+        pytest.importorskip("cryptography", reason="it is of the extra `payload`")
+        pytest.importorskip("reedsolo", reason="it is of the extra `payload`")
+        coding = Coding(compress=False, key=self.KEY, parity=10)
+        room = coding.room(bits)
+        if room:
+            assert coding.encode(bytes(room), bits).size <= bits
+        with pytest.raises(ValueError, match="too few: shorten"):
+            coding.encode(bytes(room + 1), bits)

@@ -61,7 +61,10 @@ def _locked(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["demo.txt", "test.txt"])
 def test_locks_pin_versions_and_name_no_place(name):
-    pin = re.compile(r"[a-z0-9.-]+==[\w.+]+( ; (python_full_version|sys_platform) .+)?")
+    pin = re.compile(
+        r"[a-z0-9.-]+==[\w.+]+"
+        r"( ; (python_full_version|sys_platform|\w*implementation\w*) .+)?"
+    )
     assert [line for line in _locked(name) if not pin.fullmatch(line)] == []
 
 

@@ -89,7 +89,7 @@ def _all_but_one(which, wrap):
 def _is_a_record(found, config):
     assert isinstance(found, Reconstruction)
     assert found.x.shape == (3, 2, 2, 1) and found.candidates.shape == (3, 1, 2, 2, 1)
-    assert found.loss.shape == (3,) and found.trace.shape == (3, 1, config.steps + 1)
+    assert found.loss.shape == (3,) and found.trace.shape == (3, 1, config.steps)
     assert (found.x >= 0).all() and (found.x <= 1).all()
 
 

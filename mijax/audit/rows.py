@@ -55,8 +55,10 @@ def read(path: str, **options: Any) -> Frame:
             ) from None
         return _read(path)
     try:
-        frame = pandas.read_csv(path, **(_dialect(path) | options))
-    except (ValueError, UnicodeDecodeError, TypeError) as error:
+        frame = pandas.read_csv(path, **_options(path, options))
+        if not hasattr(frame, "iloc"):
+            raise TypeError("pieces of a table")
+    except Exception as error:  # Whatever pandas says of options that do not fit.
         line = re.search(r"line \d+", str(error))
         where = f"{path}, {line[0]}," if line else path
         raise ValueError(
@@ -67,28 +69,12 @@ def read(path: str, **options: Any) -> Frame:
     return checked(frame, path)
 
 
-def _separator(text: str) -> str:
-    header = text.lstrip().partition("\n")[0]
-    return ";" if header.count(";") > header.count(",") else ","
-
-
-def _dialect(path: str) -> dict[str, str]:
-    """Options of a file with semicolons, and maybe decimal commas; none of others."""
-    text = pathlib.Path(path).expanduser().read_text("utf-8-sig", "replace")
-    if _separator(text) == ",":
-        return {}
-    cells = [cell.strip() for row in text.splitlines() for cell in row.split(";")]
-    pointed = any(re.fullmatch(r"[+-]?\d*\.\d+", cell) for cell in cells)
-    comma = not pointed and any(map(_COMMA.fullmatch, cells))
-    return {"sep": ";", "decimal": "," if comma else "."}
-
-
 def _read(path: str) -> dict[str, NDArray[Any]]:
     try:
         text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
         if "\0" in text:
             raise csv.Error("a zero byte")
-        separator = _separator(text)
+        separator = _separator(_header(text))
         lines = [
             row
             for row in csv.reader(text.splitlines(), delimiter=separator)
@@ -111,7 +97,7 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
                 f"{len(header)}: mend the row, or give --rows=MODULE:FUNCTION."
             )
     columns = zip(*lines[1:], strict=True)
-    if _dialect(path).get("decimal") == ",":
+    if _decimal(text, separator) == ",":
         columns = [[_pointed(cell) for cell in cells] for cells in columns]
     named = [(name, _typed(cells)) for name, cells in zip(header, columns, strict=True)]
     twice = [name for name in header if header.count(name) > 1]
@@ -120,6 +106,33 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
             f"{path} has several columns {twice[0]!r}: rename all but one."
         )
     return dict(named)
+
+
+def _header(text: str) -> str:
+    return text.lstrip("\ufeff\r\n ").partition("\n")[0]
+
+
+def _separator(header: str) -> str:
+    return max(",;\t", key=header.count)
+
+
+def _decimal(text: str, separator: str) -> str:
+    """The comma where numbers beside semicolons have one, and none has a point."""
+    cells = [cell.strip() for line in text.splitlines() for cell in line.split(";")]
+    pointed = any(re.fullmatch(r"[+-]?\d*\.\d+", cell) for cell in cells)
+    comma = separator == ";" and any(map(_COMMA.fullmatch, cells))
+    return "," if comma and not pointed else "."
+
+
+def _options(path: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The user's options, and separator and decimal sign where none is given."""
+    file = pathlib.Path(path).expanduser()
+    known = {"sep", "delimiter", "encoding", "compression"} & options.keys()
+    if known or file.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        return options
+    text = file.read_text("utf-8", "replace")
+    separator = _separator(_header(text))
+    return {"sep": separator, "decimal": _decimal(text, separator), **options}
 
 
 def _pointed(cell: str) -> str:
@@ -168,6 +181,12 @@ def checked(frame: Frame, source: str = "the frame") -> Frame:
                 "row of each."
             )
     known = names(frame)
+    unnamed = [name for name in known if not isinstance(name, str)]
+    if unnamed:
+        raise ValueError(
+            f"{source} has a column {unnamed[0]!r}, which is no text: rename the "
+            "columns, and give a function that turns them back for the model."
+        )
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
         raise ValueError(f"{source} has several columns {twice[0]!r}: rename them.")
@@ -198,6 +217,13 @@ def take(frame: Frame, rows: NDArray[np.intp], columns: Sequence[str]) -> Frame:
     return {name: frame[name][rows] for name in columns}
 
 
+def copied(frame: Frame) -> Frame:
+    """A frame of its own."""
+    if hasattr(frame, "iloc"):
+        return frame.copy()
+    return {name: values.copy() for name, values in frame.items()}
+
+
 def overwritten(
     rows: Frame, name: str, frame: Frame, positions: NDArray[np.intp]
 ) -> Frame:
@@ -211,7 +237,12 @@ def overwritten(
 def is_missing(value: Any) -> bool:
     """Whether a value is None, NaN, or the missing value of pandas."""
     kind = type(value).__name__
-    return value is None or kind in ("NAType", "NaTType") or bool(value != value)
+    if value is None or kind in ("NAType", "NaTType"):
+        return True
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):  # An array, say, is a value.
+        return False
 
 
 def label(value: Any) -> str:
@@ -228,9 +259,17 @@ def coded(values: NDArray[Any]) -> tuple[list[str], NDArray[np.intp]]:
     if values.dtype.kind in "iufb":
         different, codes = np.unique(values, return_inverse=True)
         return [label(value) for value in different], codes
-    text = np.array([label(value) for value in values], object).astype(str)
-    different, codes = np.unique(text, return_inverse=True)
-    return [str(value) for value in different], codes
+    cells = list(values)
+    try:  # True, 1 and 1.0 are equal and look different.
+        keys = list(zip(map(type, cells), cells, strict=True))
+        labels = {key: label(key[1]) for key in dict.fromkeys(keys)}
+    except TypeError:  # Lists, say.
+        keys = [label(value) for value in cells]
+        labels = {key: key for key in keys}
+    different = sorted(set(labels.values()))
+    place = {text: code for code, text in enumerate(different)}
+    found = {key: place[text] for key, text in labels.items()}
+    return different, np.fromiter(map(found.__getitem__, keys), np.intp, len(keys))
 
 
 def numbers(values: NDArray[Any]) -> NDArray[np.float64] | None:
@@ -268,6 +307,11 @@ def membership(frame: Frame, members: str | NDArray[Any]) -> NDArray[np.bool_]:
     named = isinstance(members, str)
     values = column(frame, members) if named else np.asarray(members)
     what = f"the column of members, {members!r}," if named else "members"
+    if values.ndim != 1:
+        raise ValueError(
+            f"{what} has {values.ndim} dimensions: give a column's name, or 1 or 0 for "
+            "each row."
+        )
     different, codes = coded(values)
     said = [_YES.get(value.strip().lower()) for value in different]
     if None in said:

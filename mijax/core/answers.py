@@ -29,8 +29,8 @@ class Answers:
             path.open("ab").close()
         except OSError as error:
             raise ValueError(
-                f"Answers cannot be kept in {path} ({error.strerror}): give another "
-                "file."
+                f"{path} cannot keep answers ({error.strerror}): give another file or "
+                "folder"
             ) from error
         self._read()
 

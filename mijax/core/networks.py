@@ -122,11 +122,11 @@ class Linen(Network):
     module: linen.Module
     method: str = "__call__"
 
-    def __call__(self, params: Any, x: Array) -> Any:
-        """Returns what the model says of `x`, `[B, *shape]`."""
+    def __call__(self, params: Any, x: Array, *labels: Array) -> Any:
+        """Returns what the model says of `x`, `[B, *shape]`, of `labels` if given."""
         flags = mode_flags(self.module, method=self.method)
         try:
-            return self.module.apply(params, x, **flags, method=self.method)
+            return self.module.apply(params, x, *labels, **flags, method=self.method)
         except (
             flax.errors.InvalidRngError,
             flax.errors.ModifyScopeVariableError,

@@ -219,6 +219,19 @@ class TestNnx:
             Target.from_nnx(Network, tiny.SHAPE)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+@pytest.mark.parametrize("rate", [0.1, jnp.float32(0.1), np.float64(0.1)])
+def test_local_steps_keep_the_precision_of_the_model(dtype, rate):
+    variables = jax.tree.map(lambda leaf: leaf.astype(dtype), tiny.variables(1))
+    target = Target.from_linen(tiny.CLASSIFIER, variables, tiny.SHAPE)
+    recipe = Recipe(local_steps=2, learning_rate=rate)
+    change = jax.eval_shape(
+        lambda x: federation.share(KEY, recipe, target, x, batch()[1]).change,
+        batch()[0],
+    )
+    assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(change))
+
+
 class TestFunctions:
     def test_an_error_does_not_print_the_parameters(self):
         def wrong(params, x):

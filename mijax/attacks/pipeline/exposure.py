@@ -11,8 +11,9 @@ first, so that the first whole secret to become the cheapest is the best of all.
 `log_perplexities` tells P of all secrets; the secret's rank among them is its exposure
 (`mijax.metrics.exposure`).
 
-Departure: the frontier of the search is bounded. What it drops is at least as costly as
-`Extraction.dropped`, so `exact` says whether the answer is that of an unbounded search.
+Departure: the frontier of the search is bounded. No dropped beginning costs less than
+`Extraction.dropped`. Where the secret that was found costs no more than that, an
+unbounded search would have found it too, and `exact` is true.
 
 References:
   Carlini et al. The secret sharer: evaluating and testing unintended memorization in
@@ -37,9 +38,10 @@ class Config:
     """Hyper-parameters.
 
     Attributes:
-      width: beginnings of each victim's secret that are asked about at a time.
-      frontier: beginnings that are kept.
-      rounds: of the search, at most.
+      width: how many beginnings of each victim's secret the model is asked about at a
+        time.
+      frontier: how many beginnings are kept.
+      rounds: the most rounds of asking.
     """
 
     width: int = static(default=8)
@@ -60,9 +62,9 @@ class Extraction:
     """The likeliest secrets of a language model.
 
     Attributes:
-      secret: symbols, `[V, L]` int32; 0 where the search ended before.
+      secret: symbols, `[V, L]` int32; 0 at the places that the search did not reach.
       bits: the secret's log-perplexity, `[V]`.
-      dropped: a lower bound on that of all secrets that the frontier lost, `[V]`.
+      dropped: no secret that the frontier lost has a lower log-perplexity, `[V]`.
       exact: whether no secret has a lower log-perplexity, `[V]`.
       queries: texts that the model was asked about.
     """

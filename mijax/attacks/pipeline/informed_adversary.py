@@ -8,10 +8,12 @@ released weights, it returns the record that is missing.
 Weights differ little from model to model: each is standardized by the mean and the
 deviation that it has among the shadow models.
 
-Departures from the paper: the reconstructor is a perceptron with layer normalization,
-whose loss is the squared error alone, by default (the paper adds the absolute error,
-`Config.absolute`); a tenth of the shadow models is held out, and `loss` is the
-reconstructor's squared error there, the only success that the adversary can measure.
+Departures from the paper:
+- the reconstructor is a perceptron with layer normalization;
+- its loss is the squared error alone by default; the paper adds the absolute error
+  (`Config.absolute`);
+- a tenth of the shadow models is held out. The squared error there is the only success
+  that the adversary can measure, and is returned as `loss`.
 
 References:
   Balle, Cherubin, Hayes. Reconstructing training data with informed adversaries. IEEE
@@ -32,7 +34,7 @@ from mijax.core import Reconstruction, hyper_parameters, static
 from mijax.knowledge.all_but_one import AllButOne
 
 Losses = Callable[[Any, Any], Array]
-_LEAST = 1e-7  # relative deviation of a weight below which rounding is all it has
+_LEAST = 1e-7  # a smaller relative deviation of a weight is rounding alone
 
 
 @hyper_parameters
@@ -141,8 +143,8 @@ def attack(
 
     Returns:
       Records `[V, *shape]` of one restart each. `loss` is the squared error on held-out
-      shadow models, `trace` the training loss of the reconstructor; both are the same
-      for all victims.
+      shadow models, and `trace` the training loss of the reconstructor before each
+      step, `[V, 1, steps]`; both are the same for all victims.
 
     Raises:
       ValueError: if the released weights are of another architecture than the shadow
@@ -188,13 +190,12 @@ def attack(
     x = jnp.asarray(module.apply(params, standardized(released)))
     victims = x.shape[0]
     x = x.reshape(victims, *shape)
-    last = jnp.concatenate([metrics["loss"], error[None]])
     return Reconstruction(
         x=x,
         loss=jnp.full(victims, error),
         candidates=x[:, None],
         losses=jnp.full((victims, 1), error),
-        trace=jnp.broadcast_to(last, (victims, 1, last.size)),
+        trace=jnp.broadcast_to(metrics["loss"], (victims, 1, config.steps)),
         queries=jnp.int32(0),
     )
 

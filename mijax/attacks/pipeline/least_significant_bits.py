@@ -5,7 +5,7 @@ overwrites the `bits_per_weight` lowest bits of each float32 weight with the pay
 (`embed`). Whoever reads the released weights reads the payload (`attack`). Capacity is
 `bits_per_weight` per weight; the paper finds 18 to 20 to cost no accuracy.
 
-Compression and encryption of the payload are left to the caller.
+`mijax.core.Coding` compresses and encrypts the payload, and adds error correction.
 
 References:
   Song, Ristenpart, Shmatikov. Machine learning models that remember too much. CCS 2017.

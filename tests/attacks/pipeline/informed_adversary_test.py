@@ -64,7 +64,7 @@ def test_recovers_the_missing_record_and_a_null_case_recovers_nothing():
     assert error < 0.15 * guess
     # What the adversary measures by itself is the error on the victims.
     assert found.loss[0] == pytest.approx(error, rel=1.0)
-    assert found.trace.shape == (VICTIMS, 1, CONFIG.steps + 1)
+    assert found.trace.shape == (VICTIMS, 1, CONFIG.steps)
     # Null: models that were trained with other people's records.
     others = knowledge(MANY(KNOWN_RECORDS, drawn(4, VICTIMS)))
     null = ATTACK(jax.random.key(0), others, CONFIG)

@@ -128,7 +128,7 @@ class TestUpdates:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (1, r"labels are \(\): they must be \(2, 1\)"),
+        (1, "labels are an int: they must be an array of integers"),
         (jnp.array([0, 2]), r"labels are \(2,\): they must be \(2, 1\)"),
         (jnp.array([[0.0], [2.0]]), "labels are float32: they must be integers"),
         ([[0], [2]], "labels are a list: they must be an array"),

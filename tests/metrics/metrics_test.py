@@ -396,3 +396,11 @@ def test_students_interval_is_that_of_the_tables():
     assert intervals.student([5.0, 5.0])[:3] == (5.0, 5.0, 5.0)
     with pytest.raises(ValueError, match="at least two values"):
         intervals.student([1.0])
+
+
+def test_the_inception_score_is_1_of_one_class_and_k_of_all():
+    sure = 50 * np.eye(4)
+    assert distribution.inception_score(sure) == pytest.approx(4)
+    assert distribution.inception_score(sure[[2, 2, 2]]) == pytest.approx(1)
+    assert distribution.inception_score(0 * sure) == pytest.approx(1)
+    assert distribution.inception_score(sure[[0, 0, 1, 1]]) == pytest.approx(2)

@@ -176,7 +176,7 @@ def gmi_case(network: str, sizes: Sizes) -> Case:
 def inverting_gradients_case(victims: int, sizes: Sizes) -> Case:
     """An iteration of Inverting Gradients, per victim."""
     known = problems.shared_updates(problems.conv_net(sizes.conv_net_width), victims)
-    config = inverting_gradients.Config(steps=sizes.adam_steps)
+    config = inverting_gradients.Config(sizes.adam_steps, tv_weight=1e-2)
     key, serial = jax.random.key(2), min(victims, _SERIAL)
 
     def run(key: Array, knowledge: Any) -> Array:

@@ -134,7 +134,8 @@ def of_inverting_gradients(number: int, config: inverting_gradients.Config) -> C
     network, parameters, observed = torch_victims(known)
 
     def of_each(attack: Callable[..., list[float]], network: Any) -> np.ndarray:
-        rate, tv_weight = float(config.learning_rate), float(config.tv_weight)
+        rate = float(config.learning_rate)
+        tv_weight = np.asarray(config.tv_weight).item()
         victims = zip(observed, starts, labels, strict=True)
         losses = [
             attack(network, *victim, config.steps, rate, tv_weight)
@@ -196,7 +197,7 @@ def compare(name: str, number: int, repeats: int) -> list[dict[str, Any]]:
         contest = of_dlg(number, dlg.Config(steps=_STEPS.value))
         checked = of_dlg(number, _COMPARED)
     else:
-        config = inverting_gradients.Config(steps=_ADAM_STEPS.value)
+        config = inverting_gradients.Config(_ADAM_STEPS.value, tv_weight=1e-2)
         contest = checked = of_inverting_gradients(number, config)
     differences = {"mijax": agree(compiled(checked)[0](), checked.theirs())}
     if contest.library is not None:

@@ -148,7 +148,7 @@ def inverting_gradients_steps(
         torch_leakage.conv_net, network, functional.cross_entropy, compiled
     )
     starts, labels = _images(x), _tensor(known.labels).long()
-    tv_weight = float(config.tv_weight)
+    tv_weight = np.asarray(config.tv_weight).item()
 
     def objective(x: Tensor, labels: Tensor, observed: list[Tensor]) -> Tensor:
         return torch_leakage.cosine_and_variation(

@@ -137,7 +137,7 @@ def inverting_gradients_kernels(victims: int, steps: int) -> dict[str, Kernel]:
     share = functools.partial(federation.share, jax.random.key(2), recipe)
     update = share(target, x, labels).change
     knowledge = SharedUpdate(target, update, 1, recipe, labels=labels)
-    config = inverting_gradients.Config()
+    config = inverting_gradients.Config(tv_weight=1e-2)
     return {
         "attack": of_attack(inverting_gradients, knowledge, config, steps),
         "clients": of_function(share, target, x, labels),

@@ -2,9 +2,8 @@
 
 It is a process of its own, which the launcher starts, since an experiment defines its
 flags when it is imported, and they may bear the names of the launcher's. It reads
-`{"module", "elements"}` and answers in its last line with `{"words", "numbers"}`, the
-flags of each run as they would be typed, one spelling a value, and the names of those
-that are numbers in one compiled program; or with `{"error"}`.
+`{"module", "elements"}` and answers in its last line with `{"words"}`, the flags of
+each run as they would be typed, one spelling a value; or with `{"error"}`.
 """
 
 import importlib
@@ -44,15 +43,6 @@ def words(values: flags.FlagValues, element: dict[str, Any]) -> list[str]:
     return [word for lines in serialized for word in lines.splitlines()]
 
 
-def numbers(values: flags.FlagValues) -> list[str]:
-    """Names of the flags whose value leaves the compiled program as it is."""
-    return [
-        name
-        for name in values
-        if name == "seed" or isinstance(values[name].parser, flags.FloatParser)
-    ]
-
-
 def _typed(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -79,7 +69,7 @@ def answer(module: str, elements: list[dict[str, Any]]) -> dict[str, Any]:
             found.append(words(values, element))
         except ValueError as error:
             return {"error": f"run {number} of the sweep, {element}: {error}"}
-    return {"words": found, "numbers": numbers(values)}
+    return {"words": found}
 
 
 if __name__ == "__main__":

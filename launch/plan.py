@@ -7,7 +7,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,18 +15,6 @@ from experiments import catalog
 from launch.runs import Run
 
 _FUNCTION = "sweep"
-
-
-class Plan(NamedTuple):
-    """What a sweep would run.
-
-    Attributes:
-      runs: in the order of the sweep file.
-      numbers: flags that may differ within a pack.
-    """
-
-    runs: list[Run]
-    numbers: frozenset[str]
 
 
 def module_of(experiment: str) -> str:
@@ -77,7 +65,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} is a {type(value).__name__}")
 
 
-def checked(experiment: str, elements: Sequence[dict[str, Any]]) -> Plan:
+def checked(experiment: str, elements: Sequence[dict[str, Any]]) -> list[Run]:
     """Parses every run's flags as the experiment would (see `launch.check`).
 
     Raises:
@@ -114,24 +102,4 @@ def checked(experiment: str, elements: Sequence[dict[str, Any]]) -> Plan:
                 "leave one out."
             )
         first[run] = number
-    return Plan(runs, frozenset(answer["numbers"]))
-
-
-def packs(
-    runs: Sequence[Run], numbers: frozenset[str], size: int
-) -> list[tuple[Run, ...]]:
-    """Groups runs that differ in `numbers` alone, at most `size` in a group."""
-
-    def name(word: str) -> str:
-        return word.removeprefix("--").partition("=")[0]
-
-    alike: dict[Any, list[Run]] = {}
-    for run in runs:
-        names = tuple(name(word) for word in run.words)
-        rest = tuple(word for word in run.words if name(word) not in numbers)
-        alike.setdefault((run.module, names, rest), []).append(run)
-    return [
-        tuple(group[first : first + size])
-        for group in alike.values()
-        for first in range(0, len(group), size)
-    ]
+    return runs

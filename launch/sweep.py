@@ -20,7 +20,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import submitit
@@ -53,12 +53,6 @@ _MINUTES = flags.DEFINE_integer(
     "timeout_min", 240, "Minutes of a job, after which it is stopped.", lower_bound=1
 )
 _SLURM = flags.DEFINE_multi_string("slurm", [], "An option of sbatch: account=mine.")
-_PACK = flags.DEFINE_integer(
-    "pack",
-    1,
-    "Runs that differ in seed and floats alone to compute as one, at most.",
-    lower_bound=1,
-)
 _RETRY = flags.DEFINE_bool("retry_failed", False, "Run again what has failed.")
 _DRY = flags.DEFINE_bool("dry_run", False, "Print the runs and what they would cost.")
 
@@ -79,7 +73,7 @@ def launch() -> bool:
     planned = plan.checked(_EXPERIMENT.value, plan.elements(file))
     queue = cluster.jobs() if _EXECUTOR.value == "slurm" else {}
     if _DRY.value:
-        describe(sweep, planned, runs.states(sweep, planned.runs, queue))
+        describe(sweep, planned, runs.states(sweep, planned, queue))
         return True
     sweep.mkdir(parents=True, exist_ok=True)
     with runs.held(sweep / "launcher.lock") as lock:
@@ -88,7 +82,7 @@ def launch() -> bool:
                 f"Another launcher has {sweep}: it goes on, this one leaves. "
                 f"See `python -m launch.status --workdir={sweep}`."
             )
-        runs.add(sweep, planned.runs)
+        runs.add(sweep, planned)
         if _EXECUTOR.value == "slurm":
             return on_slurm(sweep, planned, queue)
         return here(sweep, planned)
@@ -101,13 +95,15 @@ def _todo(states: Mapping[Run, str]) -> list[Run]:
     return [run for run, state in states.items() if state in ready]
 
 
-def describe(sweep: pathlib.Path, planned: plan.Plan, now: Mapping[Run, str]) -> None:
+def describe(
+    sweep: pathlib.Path, planned: Sequence[Run], now: Mapping[Run, str]
+) -> None:
     """Prints the runs, and what those that are left would cost."""
-    for run in planned.runs:
+    for run in planned:
         print(f"{run.name}  {now[run]:8}  {run}")
-    packs = plan.packs(_todo(now), planned.numbers, _PACK.value)
-    hours = len(packs) * _MINUTES.value / 60
-    cost = f"{sum(map(len, packs))} of {len(now)} runs to do, in {len(packs)} jobs"
+    left = len(_todo(now))
+    hours = left * _MINUTES.value / 60
+    cost = f"{left} of {len(now)} runs to do"
     cost += f": at most {hours:,.1f} hours of jobs (--timeout_min={_MINUTES.value})"
     if _GPUS.value:
         cost += f", {hours * _GPUS.value:,.1f} GPU hours"
@@ -121,48 +117,42 @@ def describe(sweep: pathlib.Path, planned: plan.Plan, now: Mapping[Run, str]) ->
     if took:
         mean = sum(took) / len(took)
         each = f"{mean:.1f} s a run, as the {len(took)} that are done took"
-        cost += f"; about {mean * sum(map(len, packs)) / 3600:,.2f} hours at {each}"
+        cost += f"; about {mean * left / 3600:,.2f} hours at {each}"
     print(cost + ".")
 
 
-def on_slurm(sweep: pathlib.Path, planned: plan.Plan, queue: Mapping[str, str]) -> bool:
+def on_slurm(
+    sweep: pathlib.Path, planned: Sequence[Run], queue: Mapping[str, str]
+) -> bool:
     """Submits what is neither done nor queued, and leaves."""
-    now = runs.states(sweep, planned.runs, queue)
-    packs = plan.packs(_todo(now), planned.numbers, _PACK.value)
+    now = runs.states(sweep, planned, queue)
+    todo = _todo(now)
     options: dict[str, Any] = {"time": _MINUTES.value, "job_name": sweep.name}
     options |= {"partition": _PARTITION.value} if _PARTITION.value else {}
     options |= {"gpus_per_node": _GPUS.value} if _GPUS.value else {}
     pairs = (option.partition("=") for option in _SLURM.value)
     additional = {name: value if equals else True for name, equals, value in pairs}
-    if packs:
-        attempts = [Attempt(sweep, pack) for pack in packs]
+    if todo:
+        attempts = [Attempt(sweep, run) for run in todo]
         parallelism = _PARALLELISM.value or 256
         jobs = cluster.submit(sweep, attempts, options, additional, parallelism)
-        runs.submitted(
-            sweep,
-            {
-                run.name: job
-                for job, pack in zip(jobs, packs, strict=True)
-                for run in pack
-            },
-        )
+        submitted = {run.name: job for run, job in zip(todo, jobs, strict=True)}
+        runs.submitted(sweep, submitted)
     counts = collections.Counter(now.values())
     before = ", ".join(f"{number} {state}" for state, number in counts.items())
-    print(
-        f"{sum(map(len, packs))} runs submitted in {len(packs)} jobs; were: {before}."
-    )
+    print(f"{len(todo)} runs submitted; were: {before}.")
     print(f"python -m launch.status --workdir={sweep}")
     return runs.FAILED not in counts
 
 
-def here(sweep: pathlib.Path, planned: plan.Plan) -> bool:
+def here(sweep: pathlib.Path, planned: Sequence[Run]) -> bool:
     """Runs what is not done on this machine, and waits for it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     slots = _PARALLELISM.value or 1
-    now = runs.states(sweep, planned.runs, {})
-    waiting = collections.deque(plan.packs(_todo(now), planned.numbers, _PACK.value))
+    now = runs.states(sweep, planned, {})
+    waiting = collections.deque(_todo(now))
     of_others = [run for run, state in now.items() if state == runs.RUNNING]
-    active: dict[int, tuple[submitit.Job[None], tuple[Run, ...]]] = {}
+    active: dict[int, tuple[submitit.Job[None], Run]] = {}
     bar = tqdm.tqdm(total=len(now), unit="run", disable=None)
     bar.update(sum(state == runs.DONE for state in now.values()))
 
@@ -175,54 +165,50 @@ def here(sweep: pathlib.Path, planned: plan.Plan) -> bool:
 
     try:
         while waiting or active or of_others:
-            for slot, (job, pack) in list(active.items()):
+            for slot, (job, run) in list(active.items()):
                 if job.done():
                     del active[slot]
-                    for run in pack:
-                        if runs.state(sweep / run.name) == runs.RUNNING:
-                            of_others.append(run)  # It had begun before this launcher.
-                        else:
-                            report(run)
+                    if runs.state(sweep / run.name) == runs.RUNNING:
+                        of_others.append(run)  # It had begun before this launcher.
+                    else:
+                        report(run)
             for run in list(of_others):
                 if (state := runs.state(sweep / run.name)) != runs.RUNNING:
                     of_others.remove(run)
                     if state in (runs.DONE, runs.FAILED):
                         report(run)
                     else:
-                        waiting.append((run,))
+                        waiting.append(run)
             free = [slot for slot in range(slots) if slot not in active]
             for slot in free[: max(0, slots - len(active) - len(of_others))]:
                 if waiting:
-                    pack = waiting.popleft()
-                    active[slot] = submit_here(sweep, pack, slot), pack
+                    run = waiting.popleft()
+                    active[slot] = submit_here(sweep, run, slot), run
             sys.stdout.flush()
             time.sleep(_LOOK)
     except KeyboardInterrupt:
-        for _, pack in active.values():
-            for run in pack:
-                runs.interrupt(sweep / run.name / "lock")
+        for _, run in active.values():
+            runs.interrupt(sweep / run.name / "lock")
         raise ValueError(
             "Cancelled: give the same command to go on from here."
         ) from None
     finally:
         bar.close()
-    counts = collections.Counter(runs.states(sweep, planned.runs, {}).values())
+    counts = collections.Counter(runs.states(sweep, planned, {}).values())
     print(", ".join(f"{number} {state}" for state, number in counts.items()) + ".")
-    return counts[runs.DONE] == len(planned.runs)
+    return counts[runs.DONE] == len(planned)
 
 
-def submit_here(
-    sweep: pathlib.Path, pack: tuple[Run, ...], slot: int
-) -> submitit.Job[None]:
+def submit_here(sweep: pathlib.Path, run: Run, slot: int) -> submitit.Job[None]:
     """Starts a job on this machine, with the GPUs of its slot."""
-    executor = submitit.LocalExecutor(folder=sweep / pack[0].name / "job")
+    executor = submitit.LocalExecutor(folder=sweep / run.name / "job")
     gpus = _GPUS.value
     executor.update_parameters(
         timeout_min=_MINUTES.value,
         gpus_per_node=gpus,
         visible_gpus=list(range(slot * gpus, (slot + 1) * gpus)),
     )
-    return executor.submit(Attempt(sweep, pack))
+    return executor.submit(Attempt(sweep, run))
 
 
 def main(arguments: list[str]) -> None:

@@ -86,7 +86,20 @@ def test_finds_what_it_says_and_only_numbers(case):
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
 
 
-@every_case
+FIRST = {
+    case.attack.__name__.split(".")[-2]: case for case in contract_cases.CASES[::-1]
+}
+
+
+# All but the first of each family are slow: eager, each operation is compiled.
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=slow)
+        for case in contract_cases.CASES
+        for slow in [() if case in FIRST.values() else pytest.mark.slow]
+    ],
+)
 def test_jit_equals_eager(case):
     arguments = jax.random.key(0), world(case), case.config
     same(run(case.attack)(*arguments), case.attack.attack(*arguments))

@@ -1,6 +1,7 @@
 """What clients compute: closed forms, modes of batch normalization, rounds."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -85,6 +86,44 @@ def test_local_steps_are_those_of_a_loop(batch):
         slope = jax.grad(mean_loss, 1)(target, weights, x[part], labels[part])
         weights = jax.tree.map(lambda w, g: w - 0.5 * g, weights, slope)
     close(found.change, jax.tree.map(jnp.subtract, weights, target.trained))
+
+
+def momentum(rate):
+    decay = optax.add_decayed_weights(0.1)
+    return optax.chain(decay, optax.sgd(rate, momentum=0.9))
+
+
+def test_a_client_may_have_momentum_and_weight_decay(batch):
+    x, labels = (each[0] for each in batch)
+    target = tiny.target()
+    recipe = Recipe(local_steps=3, learning_rate=0.5, optimizer=momentum)
+    found = federation.client_update(recipe, target, x, labels)
+    weights = target.trained
+    velocity = jax.tree.map(jnp.zeros_like, weights)
+    for _ in range(3):
+        slope = jax.grad(mean_loss, 1)(target, weights, x, labels)
+        velocity = jax.tree.map(
+            lambda v, g, w: 0.9 * v + g + 0.1 * w, velocity, slope, weights
+        )
+        weights = jax.tree.map(lambda w, v: w - 0.5 * v, weights, velocity)
+    close(found.change, jax.tree.map(jnp.subtract, weights, target.trained))
+
+
+def test_adams_first_step_is_as_long_everywhere_and_has_slopes(batch):
+    x, labels = (each[0] for each in batch)
+    adam = functools.partial(optax.adam, eps_root=1e-12)
+    recipe = Recipe(local_steps=1, learning_rate=0.5, optimizer=adam)
+
+    def length(x):
+        found = federation.client_update(recipe, tiny.target(), x, labels).change
+        return optax.tree.norm(found), found
+
+    slope, found = jax.grad(length, has_aux=True)(x)
+    gradient = federation.client_update(Recipe(), tiny.target(), x, labels).change
+    signs = jax.tree.map(lambda g: -0.5 * jnp.sign(g) * (abs(g) > 1e-3), gradient)
+    known = jax.tree.map(lambda c, s: jnp.where(s == 0, 0, c), found, signs)
+    close(known, signs, rtol=1e-3)
+    assert np.all(np.isfinite(slope)) and np.any(slope != 0)
 
 
 def test_soft_labels_of_one_class_are_that_class(batch):
@@ -226,6 +265,7 @@ def test_bad_recipes_are_refused(batch):
         ({"loss": "cross_entropy"}, "loss is 'cross_entropy'"),
         ({"local_steps": -1}, "local_steps is -1"),
         ({"local_batch": 0}, "local_batch is 0"),
+        ({"optimizer": "adam"}, "optimizer is 'adam'"),
         ({"local_steps": 1, "learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
     ]:

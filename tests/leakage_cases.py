@@ -10,6 +10,7 @@ from contract_case import Case
 
 from mijax import federation
 from mijax.attacks import (
+    bayes_optimal,
     cpl,
     dlg,
     ggl,
@@ -19,6 +20,7 @@ from mijax.attacks import (
     inverting_gradients,
     learning_to_invert,
     linear_leak,
+    order_invariant,
 )
 from mijax.core import Reconstruction, Target
 from mijax.knowledge import SharedUpdate, validate
@@ -110,8 +112,9 @@ CASES = [
     _leak(dlg, dlg.Config(steps=2, inner=2, history=3)),
     _leak(idlg, idlg.Config(steps=1, inner=2, history=3)),
     _leak(cpl, cpl.Config(steps=1, inner=2, history=3, restarts=2)),
-    _leak(inverting_gradients, inverting_gradients.Config(steps=2)),
+    _leak(inverting_gradients, inverting_gradients.Config(steps=2, tv_weight=1e-2)),
     _leak(grad_inversion, grad_inversion.Config(steps=2, restarts=2), batch=2),
+    _leak(order_invariant, order_invariant.Config(steps=2), batch=2),
     _leak(linear_leak, linear_leak.Config(), random=False),
     _leak(imprint, imprint.Config(), batch=2, random=False),
     _leak(
@@ -119,5 +122,6 @@ CASES = [
         learning_to_invert.Config(steps=2, batch_size=4, width=8, features=32),
         random=False,
     ),
+    _leak(bayes_optimal, bayes_optimal.Config(steps=2)),
     _leak(ggl, ggl.Config(steps=2, population=4, elite=2)),
 ]

@@ -31,6 +31,7 @@ from mijax.attacks.leakage import initial_images
 from mijax.core import Defense, Reconstruction, Target
 from mijax.data import Dataset
 from mijax.defenses import noise
+from mijax.federation import Recipe
 from mijax.models.mlp import MLP
 
 
@@ -45,7 +46,7 @@ def paper(name):
 
 ROOT = pathlib.Path(__file__).parents[1]
 GEIPING = "geiping2020_inverting_gradients"
-CONFIG = inverting_gradients.Config(steps=2)
+CONFIG = inverting_gradients.Config(steps=2, tv_weight=1e-2)
 
 
 def images(number=60):
@@ -138,7 +139,7 @@ class TestRecovery:
                 victims,
                 adversary(),
                 tiny.target(),
-                noise.gaussian(0.01),
+                Defended(lambda batch: noise.gaussian(0.01)),
                 chunk=chunk,
             )
             for chunk in (2, 5)
@@ -204,7 +205,7 @@ class TestRecovery:
                 knows=frozenset({"labels", "statistics"}),
                 first_guess=initial_images.same_class,
             )
-            given = {"train": True, "chunk": 1, "null": change}
+            given = {"recipe": Recipe(train=True), "chunk": 1, "null": change}
             leakage.recover(start, name, who, knowing, normalized(), **given)
             return told[-1]
 
@@ -310,15 +311,17 @@ class TestPapers:
         assert "labels" not in found
 
     def test_who_attacks_a_defense_by_a_prior_has_one(self, victims):
-        study = dataclasses.replace(paper("li2022_ggl").QUICK, defenses=(Defended(),))
+        whole = Defended(labels={"defense": "none"})
+        study = dataclasses.replace(paper("li2022_ggl").QUICK, defenses=(whole,))
 
         def names(whose):
             found = leakage.cells(study, study.cases[0], whose, False)
             return [attack.labels["adversary"] for attack, _ in found]
 
         faces = dataclasses.replace(victims, prior="faces64")
-        assert names(victims) == ["naive", "adaptive"]
-        assert names(faces) == ["naive", "adaptive", "generator", "trained"]
+        anyone = ["naive", "adaptive", "bayes"]
+        assert names(victims) == anyone
+        assert {*names(faces)} - {*anyone} == {"generator", "trained", "trained_null"}
 
     def test_colored_guesses_are_for_colored_images(self, victims):
         study = paper("wei2020_cpl").PAPER

@@ -92,9 +92,9 @@ def test_an_array_outlives_a_killed_task_and_a_restarted_node(cluster, sweep, ca
     folder, command = sweep(8, 4.0)
     ended = call(*command)
     assert ended.returncode == 0, ended.stderr
-    assert "8 runs submitted in 8 jobs" in ended.stdout
+    assert "8 runs submitted" in ended.stdout
     again = call(*command)
-    assert "0 runs submitted in 0 jobs" in again.stdout, again.stdout + again.stderr
+    assert "0 runs submitted" in again.stdout, again.stdout + again.stderr
 
     killed = wait_for(lambda: begun(folder, 3))
     job = runs.jobs(folder)[killed.name]

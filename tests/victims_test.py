@@ -16,7 +16,7 @@ from mijax.federation import Recipe
 from mijax.knowledge import Scores, SharedUpdate, WhiteBox
 
 KEY = jax.random.key(0)
-CONFIG = inverting_gradients.Config(steps=2, restarts=2)
+CONFIG = inverting_gradients.Config(steps=2, restarts=2, tv_weight=1e-2)
 
 
 def shared(number):

@@ -8,12 +8,14 @@ import os
 import pathlib
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:  # Matplotlib takes a second to import: `_figure` does it.
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _DOTS = 100  # pixels an inch
 _WIDTH = 1160  # pixels
@@ -509,11 +511,13 @@ def _cycle(series: Mapping[str, Any]) -> tuple[str, ...]:
     return _COLORS[: len(series)]
 
 
-def _figure(width: int, height: int) -> Figure:
+def _figure(width: int, height: int) -> "Figure":
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width / _DOTS, height / _DOTS), dpi=_DOTS)
 
 
-def _axes(width: int, height: int, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+def _axes(width: int, height: int, xlabel: str, ylabel: str) -> "tuple[Figure, Axes]":
     figure = _figure(width, height)
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
@@ -531,7 +535,7 @@ def _dress(axes: Axes, xlabel: str, ylabel: str):
     axes.set_axisbelow(True)
 
 
-def _legend(axes: Axes, labels: Iterable[str]):
+def _legend(axes: "Axes", labels: Iterable[str]):
     """Puts the legend above the axes, in as many columns as the labels leave."""
     if len(labels := list(labels)) > 1:
         entry = 48 + _LETTER * max(len(label) for label in labels)
@@ -544,7 +548,7 @@ def _legend(axes: Axes, labels: Iterable[str]):
         )
 
 
-def _save(figure: Figure, path: str | os.PathLike):
+def _save(figure: "Figure", path: str | os.PathLike):
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

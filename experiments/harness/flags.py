@@ -36,7 +36,7 @@ def common(experiment: str, *, dataset: str | None) -> None:
 
 
 def from_config(default: C, prefix: str) -> Callable[..., C]:
-    """Defines `--prefix.field` for each number or list of names; returns their reader.
+    """Defines `--prefix.field` for numbers and lists, and returns a reader.
 
     A flag that is not given leaves the preset's value alone, and is None in records:
     the method's own default, which its help shows, may be another.
@@ -50,6 +50,8 @@ def from_config(default: C, prefix: str) -> Callable[..., C]:
             _DEFINE[type(value)](name, None, about)
         elif value and type(value) is tuple and {*map(type, value)} == {str}:
             flags.DEFINE_list(name, None, about)
+        elif value and type(value) is tuple and {*map(type, value)} == {float}:
+            flags.DEFINE_multi_float(name, None, about)
         else:
             continue
         names[field.name] = name

@@ -1,15 +1,8 @@
-"""Programs that are compiled, timed, and shared by the runs of a pack.
+"""Programs that are compiled and timed: the heavy work of experiments."""
 
-An experiment's heavy work goes through here. Alone, a run compiles its program and
-calls it. In a pack (`launch.pack`), runs that came to the same program with other
-numbers wait for each other, and it is computed once for all.
-"""
-
-import contextlib
-import contextvars
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,23 +12,6 @@ from experiments.harness import memory
 from mijax import batching
 
 Program = Callable[..., tuple[Any, dict[str, float]]]
-
-
-class Join(Protocol):
-    """How a pack computes a program, for the run that calls it.
-
-    It gets the program (which is the same object at each call of it), its function, and
-    the arguments; and returns what the program would.
-    """
-
-    def __call__(
-        self, program: Program, function: Callable[..., Any], arguments: tuple[Any, ...]
-    ) -> tuple[Any, dict[str, float]]:
-        """Returns the result and the seconds."""
-        ...
-
-
-_JOIN: contextvars.ContextVar[Join | None] = contextvars.ContextVar("join")
 
 
 def program(
@@ -56,8 +32,6 @@ def program(
     compiled: dict[Any, jax.stages.Compiled] = {}
 
     def call(*arguments: Any) -> tuple[Any, dict[str, float]]:
-        if (join := _JOIN.get(None)) is not None:
-            return join(call, function, arguments)
         arguments = jax.device_put(arguments)
         compiling, own = 0.0, form(arguments)
         if own not in compiled:
@@ -93,8 +67,6 @@ def over_victims(attack: batching.Attack, number: int) -> Program:
         return batching.across(some, mesh) if mesh.size > 1 else some
 
     def call(*arguments: Any) -> tuple[Any, dict[str, float]]:
-        if (join := _JOIN.get(None)) is not None:
-            return join(call, of_size(share), arguments)
         arguments = batching.everywhere(arguments, mesh)
 
         def compile_for(size: int) -> jax.stages.Compiled:
@@ -139,13 +111,3 @@ def _run(
     with jax.transfer_guard("disallow"):
         result = jax.block_until_ready(compiled(*arguments))
     return result, {"compile": compiling, "run": time.monotonic() - start}
-
-
-@contextlib.contextmanager
-def joined(join: Join) -> Iterator[None]:
-    """Within it, this thread's programs are computed by `join`."""
-    token = _JOIN.set(join)
-    try:
-        yield
-    finally:
-        _JOIN.reset(token)

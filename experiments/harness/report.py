@@ -491,7 +491,8 @@ tr, li { break-inside: avoid; }
 h2 { break-after: avoid; }
 @media print { @page { margin: 16mm; } body { padding: 0; font-size: 10.5pt; }
   table { font-size: 8.5pt; } th, td { padding: 3px 6px; }
-  small { font-size: 7.5pt; }
+  small { font-size: 7.5pt; } .verdict { font-size: 12pt; }
+  img { width: auto; max-height: 150mm; }
   h1 { font-size: 20pt; } h2 { font-size: 13pt; margin-top: 28px; } }
 """
 

@@ -14,7 +14,8 @@ import dataclasses
 from experiments.harness import flags
 from experiments.inversion import zhang2020_gmi
 from experiments.studies import inversion
-from experiments.studies.inversion import Attack, Model, Study
+from experiments.studies.inversion import Attack, Study
+from experiments.studies.targets import Model
 from mijax.attacks import gmi, lomma
 from mijax.attacks.inversion import losses
 from mijax.models.lenet import mcnn, scnn

@@ -17,7 +17,8 @@ import dataclasses
 
 from experiments.harness import flags
 from experiments.studies import inversion
-from experiments.studies.inversion import Attack, Model, Study
+from experiments.studies.inversion import Attack, Study
+from experiments.studies.targets import Model
 from mijax.attacks import gmi, mi_face
 from mijax.attacks.inversion import losses
 from mijax.data import roles

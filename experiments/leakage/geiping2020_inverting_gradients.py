@@ -14,49 +14,16 @@ ResNet-20 gives nothing that is better than the mean image.
 
 import dataclasses
 import itertools
-import pathlib
 from collections.abc import Mapping
 from typing import Any
-
-import flax.linen as nn
 
 from experiments.harness import flags
 from experiments.harness.curves import Curve
 from experiments.studies import clients, leakage
-from experiments.studies.leakage import Attack, Case, Model, Study
+from experiments.studies.leakage import Attack, Case, Study
+from experiments.studies.sent_models import MODELS
 from mijax.attacks import dlg, grad_inversion, idlg, inverting_gradients
-from mijax.models import cifar_resnet, resnet
-from mijax.models.conv_net import ConvNet
-from mijax.models.standardized import Standardized
-from mijax.models.strided import StridedConvNet, dlg_lenet
 
-
-def published(folder: str | None) -> Any:
-    """Published weights of ResNet-20, where they are at hand."""
-    path = pathlib.Path(folder or ".") / "weights" / "cifar_resnet20.npz"
-    if not path.is_file():
-        return None
-    loaded = cifar_resnet.load(path, 20)
-    return {kind: {"network": tree} for kind, tree in loaded.items()}
-
-
-MODELS = {
-    "lenet": Model(dlg_lenet, reach=0.5, stream=0),
-    "convnet": Model(
-        lambda classes: StridedConvNet(classes, (16, 32), (2, 2), 3, nn.relu), stream=1
-    ),
-    "resnet20": Model(
-        lambda classes: Standardized(cifar_resnet.CifarResNet(classes)),
-        stream=2,
-        published=published,
-    ),
-    "resnet18": Model(lambda classes: Standardized(resnet.resnet18(classes)), stream=3),
-    "convnet64": Model(lambda classes: Standardized(ConvNet(classes)), stream=4),
-    "resnet20_4": Model(
-        lambda classes: Standardized(cifar_resnet.CifarResNet(classes, width=64)),
-        stream=5,
-    ),
-}
 PLAIN = "dlg", "idlg", "inverting_gradients"
 NORMALIZING = "convnet64", "resnet20", "resnet20_4", "resnet18"
 NORMALIZED = "dlg", "inverting_gradients", "grad_inversion", "shared_statistics"

@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import flags
-from flax import linen as nn
 
 import mijax.priors
 from experiments import judging
-from experiments.harness import cache, figures, programs, report, resumable
+from experiments.harness import figures, programs, report, resumable
 from experiments.harness import flags as common
 from experiments.harness import run as harness
 from experiments.harness.results import Metric, Record, Results
 from experiments.harness.run import Run
-from mijax import data, fine_tuning, training
+from experiments.studies import oracles
+from experiments.studies.targets import FineTuned, Model
+from mijax import data
 from mijax.attacks import lomma
 from mijax.attacks.inversion import aggregation
 from mijax.core import Glimpse, Reconstruction, Target
@@ -34,109 +34,11 @@ from mijax.evaluation import judges as evaluation
 from mijax.evaluation.judges import Provenance
 from mijax.knowledge import WhiteBox
 from mijax.metrics import distribution, identity, images
-from mijax.models import mobile_face_net_ms1m
 
 flags.disclaim_key_flags()
 
 RANDOM, REAL, INPAINTED = "random_latents", "real_test", "inpainted"
 _DIRECTIONS = 16  # principal directions: fewer than reconstructions, so it is defined
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A classifier and its training: AdamW, whose rate falls as a cosine.
-
-    Attributes:
-      network: from the number of classes.
-      steps: of training.
-      batch_size: examples a step.
-      learning_rate: at the first step.
-      weight_decay: of AdamW.
-      design: the family of its layers, to be compared with the judges'.
-    """
-
-    network: Callable[[int], nn.Module]
-    steps: int = 320
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-3
-    design: str = "ResNet"
-
-    def train(
-        self, run: Run, key: jax.Array, name: str, known: TrainTest, mirror: bool
-    ) -> tuple[Target, np.ndarray]:
-        """Returns the classifier, and whether it is right about each test image."""
-        rate = optax.cosine_decay_schedule(self.learning_rate, self.steps)
-        return run.train(
-            key,
-            name,
-            self.network(len(known.train.names)),
-            known,
-            optimizer=optax.adamw(rate, weight_decay=self.weight_decay),
-            steps=self.steps,
-            batch_size=self.batch_size,
-            augment=training.shift_and_mirror(3, mirror),
-        )
-
-    def provenance(self, *known: str) -> Provenance:
-        """Its design, and the data sets that it was trained on."""
-        return Provenance(self.design, frozenset(known))
-
-    def about(self, classes: int) -> str:
-        """What it is, in words."""
-        return f"{type(self.network(classes)).__name__} of {classes}"
-
-
-@dataclasses.dataclass(frozen=True)
-class FineTuned:
-    """The MobileFaceNet of MS-Celeb-1M, frozen, under a linear head that is trained.
-
-    Attributes:
-      steps: of Adam.
-      batch_size: examples a step.
-      learning_rate: of Adam.
-    """
-
-    steps: int = 300
-    batch_size: int = 256
-    learning_rate: float = 0.01
-
-    def train(
-        self, run: Run, key: jax.Array, name: str, known: TrainTest, mirror: bool
-    ) -> tuple[Target, np.ndarray]:
-        """Returns the classifier, and whether it is right about each test image.
-
-        Embeddings are kept by the hash of the images, mirrored ones are not used.
-        """
-        del mirror
-        print(f"{name}: a linear head of {len(known.train.names)} people", flush=True)
-        embed, frozen = mobile_face_net_ms1m.embed, mobile_face_net_ms1m.load()
-        embeddings = cache.once(
-            run.workdir,
-            name="mobile_face_net_ms1m",
-            inputs=(frozen, known.train.images),
-            compute=lambda: fine_tuning.embeddings(embed, frozen, known.train.images),
-        )
-        target = fine_tuning.fine_tune(
-            key,
-            embed,
-            frozen,
-            jnp.asarray(embeddings),
-            known.train.labels,
-            classes=len(known.train.names),
-            shape=known.train.images.shape[1:],
-            **dataclasses.asdict(self),
-        )
-        logits = judging.batched(lambda x: target.predict(x).logits)(known.test.images)
-        return target, identity.top_k(logits, known.test.labels, 1)
-
-    def provenance(self, *known: str) -> Provenance:
-        """Its design, and the data sets that it was trained on."""
-        return Provenance("MobileFaceNet", frozenset({"MS-Celeb-1M", *known}))
-
-    def about(self, classes: int) -> str:
-        """What it is, in words."""
-        return f"A linear head on the MobileFaceNet of MS-Celeb-1M, of {classes}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +126,15 @@ def main(
         "num_shown", 10, "Identities in the figure: the first.", lower_bound=1
     )
     flags.DEFINE_multi_enum("attacks", None, list(every), "Those to run; all.")
+    flags.DEFINE_bool(
+        "oracles", False, "Judge searches that see the private images too."
+    )
+    flags.DEFINE_integer(
+        "seeds",
+        None,
+        "Reconstructions of each identity, each of a key of its own, in one program.",
+        lower_bound=1,
+    )
     for flag, options, about in (
         ("null", studies[0].nulls, "Attack a target that cannot leak."),
         ("glimpse", studies[0].glimpses, "What is seen of a private image."),
@@ -247,6 +158,7 @@ def main(
             study,
             target=target(study.target),
             evaluator=study.evaluator and evaluator and evaluator(study.evaluator),
+            repeats=flags.FLAGS.seeds or study.repeats,
             attacks={
                 name: dataclasses.replace(a, config=methods[a.name](a.config))
                 for name, a in study.attacks.items()
@@ -367,7 +279,7 @@ def measure(run: Run, study: Study) -> report.Page:
         known = private
         if null != "none":
             known = study.nulls[null](keys["null"], private, world.public)
-        return study.target.train(run, keys["target"], name, known, world.mirror)
+        return study.target.train(run, keys["target"], name, known, world)
 
     target, target_hits = trained_on(null, "target")
     results = Results([Record({}, "target_test_accuracy", report.metric(target_hits))])
@@ -403,8 +315,22 @@ def measure(run: Run, study: Study) -> report.Page:
         return dataclasses.replace(known, surrogates=tuple(students))
 
     found = attack(run, keys["attack"], study, knowledge, blind, taught)
+    judges, absent = study.judges(run, own and own.judge, private, world.public)
+    oracle = {}
+    if values.oracles:
+        faces = world.private.images if world.public is None else world.public.images
+        oracle = {
+            "oracle_pixels": oracles.by_pixels(prior, np.asarray(z), drawn, subjects),
+            "oracle_eigenfaces": oracles.by_eigenfaces(
+                faces, subjects, prior.latent_size
+            ),
+        } | {
+            f"oracle_sample_{j.name}": oracles.by_features(j, drawn, labels)
+            for j in judges
+        }
     measured = Measured(
         images_of(study, found, world.mirror)
+        | oracle
         | {
             "surest_sample": judging.surest(target, anchors, labels),
             RANDOM: drawn[: len(labels)],
@@ -416,7 +342,6 @@ def measure(run: Run, study: Study) -> report.Page:
         subjects,
         None if knowledge.glimpse is None else np.asarray(knowledge.glimpse.image),
     )
-    judges, absent = study.judges(run, own and own.judge, private, world.public)
     features = {
         judge.name: {row: judge.features(x) for row, x in measured.images.items()}
         for judge in judges
@@ -487,7 +412,7 @@ def expert(
         at_least = 10 if world.prior == "faces64" else 1
         joint = data.evaluation(world.private, world.public, at_least=at_least)
         known = data.train_test(joint, test_fraction=0.2, seed=run.seed)
-    classifier, hits = model.train(run, key, "evaluator", known, world.mirror)
+    classifier, hits = model.train(run, key, "evaluator", known, world)
     judge = judging.evaluator(
         "evaluator",
         model.provenance(world.name),
@@ -867,7 +792,12 @@ def draw(
         for name, x in measured.images.items()
         if name not in ("mean_image", REAL)
     ]
+    caption = f"The first {len(first)} identities, none chosen."
     if world.public is not None and judge.knows_everyone:
+        caption += (
+            " The nearest public image is chosen with the private one in hand: no "
+            "adversary can."
+        )
         public = judge.reference[judge.labels >= judge.num_private]
         near = identity.nearest_neighbor(
             judge.features(private), public, np.arange(len(public))
@@ -881,13 +811,7 @@ def draw(
         for name, trace in measured.traces.items()
         if name not in study.attacks or study.attacks[name].method is first_method
     }
-    pictures = [
-        report.Picture(
-            recovered,
-            f"The first {len(first)} identities, none chosen. The nearest public "
-            "image is chosen with the private one in hand: no adversary can.",
-        )
-    ]
+    pictures = [report.Picture(recovered, caption)]
     lines = results.filter(
         metric="identity_1nn", judge=judge.name, among="private", by="nearest image"
     ).pivot(rows=("images",), columns=("metric",))

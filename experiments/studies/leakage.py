@@ -37,7 +37,9 @@ from experiments.studies import clients as clients_of
 from experiments.studies import utility
 from experiments.studies.clients import Clients
 from mijax import batching, data, federation
+from mijax.attacks import bayes_optimal
 from mijax.attacks.leakage import initial_images
+from mijax.attacks.leakage.bayes_optimal import Density
 from mijax.core import Defense, Reconstruction, Target
 from mijax.data import Dataset, TrainTest
 from mijax.federation import Recipe
@@ -96,6 +98,7 @@ class Case:
       attacks: by name; none for all of the study's.
       train: whether batch normalization, where there is any, is in training mode, as at
         clients; else by running statistics, which is an upper bound on what leaks.
+      recipe: how they train apart from that: their local steps.
     """
 
     dataset: str
@@ -105,6 +108,7 @@ class Case:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     attacks: tuple[str, ...] = ()
     train: bool = True
+    recipe: Recipe = Recipe()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +121,13 @@ class Attack:
       labels: of its records, such as `{"attack": "dlg"}`; with `steps`, flags leave its
         hyper-parameters alone.
       knows: of `public` images, a `prior`, the `labels` of batches above 1, the
-        `defense`, and the `statistics` of a batch, which clients then share.
+        `defense`, or its `density`, and the `statistics` of a batch, which clients then
+        share.
       first_guess: drawn outside of the attack, so that one program serves them all.
       plant: `(model, public images) -> model` that a malicious server sends instead.
       published: the paper's numbers by metric, by data set.
+      null: of `NULLS`; a row for who gets the updates of others.
+      against: the defenses that it is run against, by name; none for all.
     """
 
     method: ModuleType
@@ -132,6 +139,8 @@ class Attack:
     published: Mapping[str, Mapping[str, float]] = dataclasses.field(
         default_factory=dict
     )
+    null: str = "none"
+    against: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -155,11 +164,13 @@ class Defended:
       make: `batch size -> defense`; those that differ in numbers share a program.
       labels: of its records, such as `{"defense": "prune", "strength": "0.9"}`.
       shown: whether images recovered through it are drawn.
+      density: `batch size -> density` of `bayes_optimal`, for who knows of it.
     """
 
     make: Callable[[int], Defense] = lambda batch: Defense()
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     shown: bool = True
+    density: Callable[[int], Density] = lambda batch: bayes_optimal.exact()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,7 +319,7 @@ def sent(run: Run, case: Case, loaded: Dataset) -> tuple[Target, np.ndarray | No
     variables = model.published(run.data_dir) if model.published else None
     return run.train(
         key,
-        case.labels.get("network", "target"),
+        f"{case.labels.get('network', 'target')}-{model.steps}",
         module,
         TrainTest(known, dataclasses.replace(loaded, **first)),
         optimizer=optax.adam(1e-3),
@@ -325,9 +336,9 @@ def recover(
     clients: Clients,
     attack: Attack,
     target: Target,
-    defense: Defense = Defense(),
+    defended: Defended = Defended(),
     *,
-    train: bool = False,
+    recipe: Recipe = Recipe(),
     chunk: int,
     null: Null | None = None,
 ) -> dict[str, np.ndarray]:
@@ -341,8 +352,8 @@ def recover(
       clients: V of them.
       attack: the adversary.
       target: the honest model.
-      defense: of what clients share.
-      train: whether they normalize by their batches.
+      defended: what they do to what they share.
+      recipe: how they train.
       chunk: victims at a time.
       null: in a null case, what becomes of the knowledge of the clients before.
 
@@ -353,8 +364,10 @@ def recover(
     number = len(clients.x)
     sharing = clients if null is None else clients.before
     chunk, keys = min(chunk, number), batching.keys_of(run.key, number)
-    recipe = Recipe(train=train, share_statistics="statistics" in attack.knows)
-    told = "labels" in attack.knows and clients.labels.shape[1] > 1
+    recipe = dataclasses.replace(recipe, share_statistics="statistics" in attack.knows)
+    batch = clients.labels.shape[1]
+    defense = defended.make(batch)
+    told = "labels" in attack.knows and batch > 1
     config, known = attack.config, {}
     if "public" in attack.knows:
         known["public"] = jnp.asarray(clients.public[:_PUBLIC])
@@ -364,6 +377,8 @@ def recover(
         config = dataclasses.replace(config, seed=initial_images.same_class)
     if "defense" in attack.knows:
         config = dataclasses.replace(config, defense=defense)
+    if "density" in attack.knows:
+        config = dataclasses.replace(config, density=defended.density(batch))
     if attack.plant is not None:
         target = attack.plant(target, jnp.asarray(clients.public))
 
@@ -566,10 +581,12 @@ def measure(run: Run, study: Study) -> report.Page:
                 clients,
                 attack,
                 target,
-                defended.make(case.batch),
-                train=normalized and case.train,
+                defended,
+                recipe=dataclasses.replace(
+                    case.recipe, train=normalized and case.train
+                ),
                 chunk=flags.FLAGS.chunk or _CHUNKS[run.preset],
-                null=NULLS[flags.FLAGS.null],
+                null=NULLS[flags.FLAGS.null] or NULLS[attack.null],
             )
             paper = attack.published.get(case.dataset)
             own, ordered = judged(clients, found, labels, study.criteria, paper)
@@ -597,6 +614,7 @@ def cells(
         attack = study.attacks[name]
         if (
             name in (case.attacks or study.attacks)
+            and (not attack.against or defended.labels["defense"] in attack.against)
             and ("statistics" not in attack.knows or (normalized and case.train))
             and ("prior" not in attack.knows or clients.prior is not None)
             and len(getattr(attack.first_guess, "color", ()))
@@ -684,7 +702,12 @@ def _verdict(study: Study, results: Results) -> str:
         return results.value("psnr", **{**names, **labels, "criterion": ""})
 
     def best(start: str, **conditions: str) -> str:
-        known = {"metric": "success_rate", "criterion": criterion, "steps": ""}
+        known = {
+            "metric": "success_rate",
+            "criterion": criterion,
+            "steps": "",
+            "updates": "",
+        }
         found = results.filter(**known, **conditions)
         every = [x for x in found if x.value.baseline is not None]
         if not every:
@@ -721,7 +744,7 @@ def realism(study: Study, results: Results) -> report.Table:
     lines = {
         "threat model of Carletti et al. (2025)": "; ".join(threats),
         "images of a batch": every(case.batch for case in cases),
-        "local steps": "none: each client shares one gradient, in the clear",
+        "local steps": every(_steps(case.recipe) for case in cases),
         "batch normalization": every(
             x.label("mode") for x in results if x.label("mode")
         )
@@ -735,6 +758,13 @@ def realism(study: Study, results: Results) -> report.Table:
     }
     rows = [(name, line.replace("_", " ")) for name, line in lines.items()]
     return report.Table("How close to practice this is", ("condition", "here"), rows)
+
+
+def _steps(recipe: Recipe) -> str:
+    if not recipe.local_steps:
+        return "none: each client shares one gradient, in the clear"
+    taken = recipe.local_batch or "all"
+    return f"{recipe.local_steps} of {taken} images, rate {recipe.learning_rate}"
 
 
 def _age(case: Case) -> str:

@@ -1,7 +1,7 @@
-r"""MI-Face by seed and learning rate: numbers alone, so that `--pack` can join them.
+r"""MI-Face by seed and learning rate.
 
 python -m launch.sweep --experiment=fredrikson2015_mi_face \
-      --sweep=launch/sweeps/mi_face_rates.py --pack=12
+      --sweep=launch/sweeps/mi_face_rates.py
 """
 
 from launch.grid import Sweep, each, product

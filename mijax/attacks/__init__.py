@@ -20,6 +20,7 @@ from mijax.attacks.attributes import (
 from mijax.attacks.federated import feature_leakage, participant_gan
 from mijax.attacks.inversion import gmi, inverse_network, lomma, mi_face, ppa
 from mijax.attacks.leakage import (
+    bayes_optimal,
     cpl,
     dlg,
     ggl,
@@ -29,6 +30,7 @@ from mijax.attacks.leakage import (
     inverting_gradients,
     learning_to_invert,
     linear_leak,
+    order_invariant,
 )
 from mijax.attacks.pipeline import (
     capacity_abuse,
@@ -57,8 +59,10 @@ ALL = (
     idlg,
     cpl,
     inverting_gradients,
+    order_invariant,
     grad_inversion,
     ggl,
+    bayes_optimal,
     linear_leak,
     learning_to_invert,
     imprint,

@@ -39,13 +39,16 @@ def choose(
     trace: Array,
     queries: Array | int = 0,
     labels: Array | None = None,
+    best: Array | None = None,
 ) -> Reconstruction:
     """Chooses each victim's restart by the attack's own loss; NaN cannot win.
 
-    `labels` are those of all restarts, `[V, R, B]`.
+    `labels` are those of all restarts, `[V, R, B]`; `best`, `[V]`, are the restarts
+    that an attack's own rule chose otherwise.
     """
-    finite = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
-    best = jnp.argmin(finite, axis=1)
+    if best is None:
+        finite = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+        best = jnp.argmin(finite, axis=1)
     rows = jnp.arange(losses.shape[0])
     return Reconstruction(
         x=candidates[rows, best],

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array, lax
 
 from mijax.core import (
@@ -25,6 +26,8 @@ from mijax.core import (
     static,
 )
 from mijax.training import cross_entropy
+
+Optimizer = Callable[..., optax.GradientTransformation]
 
 
 @hyper_parameters
@@ -38,6 +41,9 @@ class Recipe:
       local_batch: examples a local step, taken in order and from the front again; None
         for the whole batch. It must divide the batch.
       learning_rate: of the local steps.
+      optimizer: of the local steps, from their rate: `optax.sgd`, `optax.adam`, or a
+        function that adds momentum or weight decay. Its state begins anew. An attack
+        differentiates it: Adam of an `eps_root` above 0 has slopes at gradients of 0.
       train: whether batch normalization normalizes by the batch, as in training, or by
         its running statistics.
       share_statistics: whether the batch's means and variances are shared as well.
@@ -47,6 +53,7 @@ class Recipe:
     local_steps: int = static(default=0)
     local_batch: int | None = static(default=None)
     learning_rate: float | Array = 0.1
+    optimizer: Optimizer = static(default=optax.sgd)
     train: bool = static(default=False)
     share_statistics: bool = static(default=False)
 
@@ -57,6 +64,11 @@ class Recipe:
                 f"The recipe's loss is {self.loss!r}: give a function of (prediction, "
                 "labels [B]) that returns losses [B], such as "
                 "mijax.training.cross_entropy."
+            )
+        if not callable(self.optimizer):
+            raise ValueError(
+                f"The recipe's optimizer is {self.optimizer!r}: give a function of the "
+                "learning rate that makes one, such as optax.sgd."
             )
         if self.local_steps < 0:
             raise ValueError(
@@ -165,13 +177,17 @@ def _computed(
     size = recipe.local_batch or x.shape[0]
     if x.shape[0] % size:
         raise ValueError(
-            f"local_batch is {size}, which does not divide a batch of {x.shape[0]}."
+            f"local_batch is {size}, which does not divide a batch of {x.shape[0]}: "
+            "choose one that does, or a batch of as many as whole steps take."
         )
     batches = x.shape[0] // size
     x = x.reshape(batches, size, *x.shape[1:])
     labels = labels.reshape(batches, size, *labels.shape[1:])
 
-    def step(weights: Any, t: Array) -> tuple[Any, Any]:
+    optimizer = recipe.optimizer(recipe.learning_rate)
+
+    def step(state: tuple[Any, Any], t: Array) -> tuple[Any, Any]:
+        weights, moments = state
         gradient, statistics = _gradient(
             recipe,
             target.with_trained(weights),
@@ -179,14 +195,13 @@ def _computed(
             labels[t % batches],
             None,
         )
-        weights = jax.tree.map(
-            lambda w, g: w - recipe.learning_rate * g, weights, gradient
-        )
-        return weights, statistics
+        change, moments = optimizer.update(gradient, moments, weights)
+        return (optax.apply_updates(weights, change), moments), statistics
 
     # Attacks differentiate through these steps: the weights of each are made anew.
     steps = jnp.arange(recipe.local_steps)
-    after, statistics = lax.scan(jax.checkpoint(step), target.trained, steps)
+    state = target.trained, optimizer.init(target.trained)
+    (after, _), statistics = lax.scan(jax.checkpoint(step), state, steps)
     change = jax.tree.map(jnp.subtract, after, target.trained)
     return Update(change, jax.tree.map(lambda leaf: leaf[-1], statistics))
 

@@ -7,8 +7,6 @@ Under imbalance accuracy flatters whoever names the mode; `g_mean` and
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from sklearn import metrics
 
 
 def correct(guess: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
@@ -43,6 +41,8 @@ def macro_auc(posterior: ArrayLike, truth: ArrayLike) -> float:
       ValueError: shapes do not match, a belief is not finite, or all records have one
         value, so that there is no curve.
     """
+    from sklearn.metrics import roc_auc_score  # Late, as it takes a second to import.
+
     posterior, truth = np.asarray(posterior, np.float64), np.asarray(truth)
     if posterior.ndim != 2 or truth.shape != posterior.shape[:1]:
         raise ValueError(
@@ -54,9 +54,7 @@ def macro_auc(posterior: ArrayLike, truth: ArrayLike) -> float:
     values = np.unique(truth)
     if len(values) < 2:
         raise ValueError("all records have one value: there is no ROC curve")
-    areas = [
-        metrics.roc_auc_score(truth == value, posterior[:, value]) for value in values
-    ]
+    areas = [roc_auc_score(truth == value, posterior[:, value]) for value in values]
     return float(np.mean(areas))
 
 
@@ -69,7 +67,7 @@ def g_mean(guess: ArrayLike, truth: ArrayLike) -> float:
     """
     guess, truth = _pair(guess, truth)
     recalls = [recall(guess, truth, value).mean() for value in np.unique(truth)]
-    return float(stats.gmean(recalls)) if min(recalls) > 0 else 0.0
+    return float(np.prod(recalls) ** (1 / len(recalls)))
 
 
 def matthews_correlation(guess: ArrayLike, truth: ArrayLike) -> float:
@@ -79,10 +77,12 @@ def matthews_correlation(guess: ArrayLike, truth: ArrayLike) -> float:
       Matthews 1975, Comparison of the predicted and observed secondary structure.
       doi:10.1016/0005-2795(75)90109-9
     """
+    from sklearn.metrics import matthews_corrcoef  # Late, as is `roc_auc_score`.
+
     guess, truth = _pair(guess, truth)
     if len(np.unique(guess)) < 2 or len(np.unique(truth)) < 2:
         return 0.0
-    return float(metrics.matthews_corrcoef(truth, guess))
+    return float(matthews_corrcoef(truth, guess))
 
 
 def _pair(guess: ArrayLike, truth: ArrayLike) -> tuple[NDArray, NDArray]:

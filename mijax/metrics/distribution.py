@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics.pairwise import euclidean_distances
+from scipy.spatial.distance import cdist
 
 
 class PRDC(NamedTuple):
@@ -93,16 +93,16 @@ def precision_recall_density_coverage(
         )
 
     def radii(features):
-        return np.partition(euclidean_distances(features), k, axis=1)[:, k]
+        return np.partition(cdist(features, features), k, axis=1)[:, k]
 
-    distances = euclidean_distances(real, fake)  # [N, M]
+    distances = cdist(real, fake)  # [N, M]
     in_real_ball = distances < radii(real)[:, None]
     in_fake_ball = distances < radii(fake)[None, :]
     return PRDC(
-        precision=in_real_ball.any(axis=0).astype(np.float64),
-        recall=in_fake_ball.any(axis=1).astype(np.float64),
+        precision=np.asarray(in_real_ball.any(axis=0), np.float64),
+        recall=np.asarray(in_fake_ball.any(axis=1), np.float64),
         density=in_real_ball.sum(axis=0) / k,
-        coverage=in_real_ball.any(axis=1).astype(np.float64),
+        coverage=np.asarray(in_real_ball.any(axis=1), np.float64),
     )
 
 

@@ -17,7 +17,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 NEVER_INSERTED = math.log2(math.e)  # bits, the mean over canaries of uniform rank
 
@@ -53,6 +52,8 @@ def approximate(canary: ArrayLike, drawn: ArrayLike) -> np.ndarray:
     Raises:
       ValueError: a value is NaN, or there are not as many rows as canaries.
     """
+    from scipy import stats  # Late, as it takes a second to import.
+
     mine, others = _pair(canary, drawn)
     found = []
     for value, row in zip(mine[:, 0], others, strict=True):

@@ -9,7 +9,6 @@ its value is NaN, for the report to count. A reference with a NaN raises.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
-from sklearn.metrics import pairwise_distances_argmin
 
 
 def top_k(logits: ArrayLike, labels: ArrayLike, k: int) -> NDArray[np.float64]:
@@ -144,6 +143,8 @@ def nearest_neighbor(
     Raises:
       ValueError: shapes do not match, or anything is not finite.
     """
+    from sklearn.metrics import pairwise_distances_argmin  # Late: it takes a second.
+
     features, reference, reference_labels = _spaces(
         features, reference, reference_labels
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 
 class Interval(NamedTuple):
@@ -74,7 +74,8 @@ def student(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
     values = _finite("values", values)
     if len(values) < 2:
         raise ValueError("an interval needs at least two values: got one")
-    half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * stats.sem(values)
+    quantile = special.stdtrit(len(values) - 1, 0.5 + confidence / 2)
+    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
     value = float(values.mean())
     return Interval(value, value - float(half), value + float(half), len(values))
 
@@ -121,7 +122,7 @@ def proportion(
             residual = np.square(sums - share * counts).sum() / counts.sum() ** 2
             variance = residual * groups / (groups - 1)
             trials = min(share * (1 - share) / max(variance, 1e-12), trials)
-    z = stats.norm.ppf(0.5 + confidence / 2)
+    z = special.ndtri(0.5 + confidence / 2)
     center = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     half *= z / (1 + z**2 / trials)
@@ -296,6 +297,8 @@ def rank_correlation(
 
 
 def _bootstrap(data, statistic, paired, confidence, resamples, seed):
+    from scipy import stats  # Late, as it takes a second to import.
+
     sizes = [len(x) for x in data]
     if min(sizes) < 2:
         raise ValueError("an interval needs at least two independent examples: got one")

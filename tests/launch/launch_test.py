@@ -92,9 +92,9 @@ def test_sweeps_that_do_not_fit_are_refused():
 @pytest.mark.process
 def test_a_run_is_its_flags_however_they_are_spelled():
     same = [{"seed": 1, "rate": 0.5}, {"rate": "5e-1", "seed": "1"}]
-    names = {plan.checked(TINY, [element]).runs[0].name for element in same}
+    names = {plan.checked(TINY, [element])[0].name for element in same}
     others = [{"seed": 1}, {"seed": 1, "rate": 0.25}, {"seed": 1, "losses": "rate=0.5"}]
-    names |= {run.name for run in plan.checked(TINY, others).runs}
+    names |= {run.name for run in plan.checked(TINY, others)}
     assert len(names) == 1 + len(others)
     assert Run("other", ("--seed=1",)).name not in names
 
@@ -102,32 +102,16 @@ def test_a_run_is_its_flags_however_they_are_spelled():
 @pytest.mark.process
 def test_flags_reach_the_experiment_as_typed():
     element = {"losses": ["a", "b"], "seed": 3, "defense": None}
-    (run,) = plan.checked(TINY, [element]).runs
+    (run,) = plan.checked(TINY, [element])
     assert run.words == ("--losses=a", "--losses=b", "--seed=3")
-    assert plan.checked(TINY, [{}]).runs[0].words == ()
+    assert plan.checked(TINY, [{}])[0].words == ()
 
 
 @pytest.mark.process
 def test_numpy_numbers_are_typed_as_they_are_printed():
     element = {"seed": np.int64(3), "rate": np.float32(0.1), "losses": np.array(["a"])}
-    (run,) = plan.checked(TINY, [element]).runs
+    (run,) = plan.checked(TINY, [element])
     assert run.words == ("--losses=a", "--rate=0.1", "--seed=3")
-
-
-@pytest.mark.process
-def test_a_pack_differs_in_seeds_and_floats_alone():
-    elements = grid.product(
-        grid.each("defense", ["none", "noise"]),
-        grid.each("seed", [0, 1, 2]),
-        grid.each("rate", [0.5, 1.0]),
-    )
-    planned = plan.checked(TINY, [*elements, {"seed": 7}, {"steps": 9}])
-    packs = plan.packs(planned.runs, planned.numbers, 4)
-    assert [len(pack) for pack in packs] == [4, 2, 4, 2, 1, 1]
-    assert [run for pack in packs for run in pack] == planned.runs
-    assert [len(pack) for pack in plan.packs(planned.runs, planned.numbers, 1)] == (
-        [1] * 14
-    )
 
 
 # Sweeps on this machine --------------------------------------------------------------
@@ -247,11 +231,11 @@ def test_a_second_launcher_leaves_and_cancel_stops_the_first(sweep, tmp_path):
 @pytest.mark.process
 def test_a_dry_run_tells_the_runs_and_the_cost_and_does_nothing(sweep, tmp_path):
     flags = sweep('product(each("seed", [0, 1, 2]), each("defense", ["none"]))')
-    words = ("--dry_run", "--pack=2", "--timeout_min=30", "--gpus_per_node=4")
+    words = ("--dry_run", "--timeout_min=30", "--gpus_per_node=4")
     ended = call("sweep", *flags, *words)
     assert ended.stdout.count("waiting") == 3 and "defense=none seed=2" in ended.stdout
-    assert "3 of 3 runs to do, in 2 jobs: at most 1.0 hours" in ended.stdout
-    assert "4.0 GPU hours" in ended.stdout
+    assert "3 of 3 runs to do: at most 1.5 hours" in ended.stdout
+    assert "6.0 GPU hours" in ended.stdout
     assert not (tmp_path / "runs").exists()
 
 
@@ -375,7 +359,8 @@ def test_a_job_does_not_do_what_is_done_or_being_done(tmp_path, capsys):
     ]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
-        attempt.Attempt(tmp_path, (done, busy))()
+        attempt.Attempt(tmp_path, done)()
+        attempt.Attempt(tmp_path, busy)()
         holder.kill()
     printed = capsys.readouterr().out
     assert f"{done.name} is done" in printed

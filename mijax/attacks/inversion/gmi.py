@@ -35,32 +35,19 @@ from mijax.knowledge import WhiteBox
 
 
 @hyper_parameters
-class Config:
+class Config(latents.Config):
     """Hyper-parameters; the defaults are the authors'.
 
     Attributes:
-      steps: iterations.
-      restarts: random latents a victim.
       identity_loss: one of `mijax.attacks.inversion.losses`.
-      learning_rate: of the authors' batch of 100 identities.
-      momentum: Nesterov's.
-      identity_weight: the paper's lambda.
-      critic_weight: 1 in the paper.
-      clip: latents stay within plus and minus this.
-      glimpse_weight: of the squared distance to what is seen, where there is a
-        glimpse; mean over pixels.
+      glimpse_weight: how much it costs to differ from what is seen of the private
+        image, where there is such a glimpse: it multiplies the squared difference,
+        averaged over pixels.
     """
 
-    steps: int = static(default=1500)
-    restarts: int = static(default=5)
     identity_loss: Callable[[Prediction, Array, Array | None], Array] = static(
         default=cross_entropy
     )
-    learning_rate: float | Array = 0.02
-    momentum: float | Array = 0.9
-    identity_weight: float | Array = 100.0
-    critic_weight: float | Array = 1.0
-    clip: float | Array = 1.0
     glimpse_weight: float | Array = 10_000.0
 
 
@@ -103,17 +90,7 @@ def attack(
             losses = losses + config.glimpse_weight * away
         return losses
 
-    return latents.descend(
-        key,
-        prior,
-        objective,
-        victims=victims,
-        restarts=restarts,
-        steps=config.steps,
-        learning_rate=config.learning_rate,
-        momentum=config.momentum,
-        clip=config.clip,
-    )
+    return latents.descend(key, prior, objective, victims=victims, config=config)
 
 
 def _check_glimpse(knowledge: WhiteBox, prior: core.Prior) -> None:

@@ -1,6 +1,10 @@
-"""Momentum descent in a prior's latents: the search that GMI and LOMMA share."""
+"""What attacks through a prior share: a search in its latents, and what a target says.
+
+`Config` is the part that GMI and LOMMA have in common.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +13,34 @@ from jax import Array
 
 from mijax import core, search
 from mijax.batching import keys_of
-from mijax.core import Prior
+from mijax.core import Prior, Target, hyper_parameters, static
 from mijax.knowledge import WhiteBox
 
 _AUTHORS_BATCH = 100  # identities whose mean loss the authors descend
-_CHUNK = 64  # public images through the target at a time; changes no result
+CHUNK = 64  # images through the target at a time; changes no result
+
+
+@hyper_parameters
+class Config:
+    """Of the momentum descent; the defaults are the authors' of GMI.
+
+    Attributes:
+      steps: iterations.
+      restarts: random latents a victim.
+      learning_rate: of the authors' batch of 100 identities.
+      momentum: Nesterov's.
+      identity_weight: of the identity loss, the paper's lambda.
+      critic_weight: of the critic's score, 1 in the paper.
+      clip: latents stay within plus and minus this.
+    """
+
+    steps: int = static(default=1500)
+    restarts: int = static(default=5)
+    learning_rate: float | Array = 0.02
+    momentum: float | Array = 0.9
+    identity_weight: float | Array = 100.0
+    critic_weight: float | Array = 1.0
+    clip: float | Array = 1.0
 
 
 def descend(
@@ -22,11 +49,7 @@ def descend(
     objective: Callable[[Array], Array],
     *,
     victims: int,
-    restarts: int,
-    steps: int,
-    learning_rate: float | Array,
-    momentum: float | Array,
-    clip: float | Array,
+    config: Config,
 ) -> core.Reconstruction:
     """Searches latents of each victim, from several that the prior draws.
 
@@ -35,19 +58,16 @@ def descend(
       prior: whose latents.
       objective: `images [V * R, H, W, C] -> losses [V * R]`.
       victims: V.
-      restarts: R.
-      steps: of Nesterov's momentum.
-      learning_rate: of the mean over the authors' batch of 100 identities; victims are
-        independent here, so each one's step is a hundredth of it.
-      momentum: of the descent.
-      clip: latents stay within plus and minus this, from the first on.
+      config: whose learning rate is of the mean over the authors' batch of 100
+        identities; victims are independent here, so each one's step is a hundredth.
 
     Returns:
       The best iterate of each restart by the objective, and of each victim.
     """
+    restarts = config.restarts
 
     def project(z: Array) -> Array:
-        return jnp.clip(z, -clip, clip)
+        return jnp.clip(z, -config.clip, config.clip)
 
     def losses(z: Array) -> Array:
         with jax.named_scope("generator"):
@@ -58,8 +78,8 @@ def descend(
     found = search.descend(
         search.gradient_of(losses),
         project(start.reshape(victims * restarts, -1)),
-        optax.sgd(learning_rate / _AUTHORS_BATCH, momentum, True),
-        steps=steps,
+        optax.sgd(config.learning_rate / _AUTHORS_BATCH, config.momentum, True),
+        steps=config.steps,
         project=project,
     )
     x = prior.images(found.best)
@@ -78,11 +98,22 @@ def public_features(knowledge: WhiteBox) -> Array | None:
     if knowledge.public is None:
         return None
 
-    def feature(x: Array) -> Array | None:
-        features = knowledge.target.predict(x[None]).features
-        return None if features is None else features[0]
+    predict = knowledge.target.predict
+    return core.in_chunks(lambda x: predict(x).features, knowledge.public, CHUNK)
 
-    return jax.lax.map(feature, knowledge.public, batch_size=_CHUNK)
+
+@jax.jit
+def confidences(target: Target, images: Array) -> Array:
+    """The target's probabilities of many images `[N, H, W, C]`, `[N, K]`."""
+    return core.in_chunks(
+        lambda x: jax.nn.softmax(target.predict(x).logits), images, CHUNK
+    )
+
+
+def examples(knowledge: WhiteBox, images: Any) -> tuple[Array, Array]:
+    """Public images `[N, H, W, C]` with the target's probabilities `[N, K]`."""
+    x = jnp.asarray(images)
+    return x, confidences(knowledge.target, x)
 
 
 def checked(knowledge: WhiteBox, restarts: int, method: str) -> Prior:

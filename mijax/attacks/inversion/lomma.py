@@ -2,8 +2,9 @@
 
 Nguyen, Chandrasegaran, Abdollahzadeh, Cheung (2023). Two changes to a search such as
 GMI's:
-(1) the identity loss is the negated logit, which does not saturate, with the squared
-    distance of penultimate features to a draw from the public images' features;
+(1) the identity loss is the negated logit, which does not saturate. So that it stays
+    in bounds, the candidate's penultimate features are pulled towards features such as
+    public images have: the squared distance to them is added;
 (2) model augmentation: the loss is averaged over the target and students of other
     designs, distilled from the target on public images, so that what deceives the
     target alone no longer pays.
@@ -13,9 +14,10 @@ GMI's:
 
 Departures from the paper:
 - the search is GMI's, with its departures; the authors also search as KED-MI does;
-- the draw of features is made once for each candidate, and the features that are
-  pulled towards it are the target's alone. The authors' code replaces the draw by its
-  mean;
+- which features a candidate is pulled towards is drawn once, before the search, from
+  a normal law with the mean and deviation of public images' features. The authors'
+  code pulls every candidate towards the mean itself;
+- the target's features are pulled, those of the students are not;
 - students are networks of the caller's choice; the authors distill EfficientNets.
 
 References:
@@ -27,45 +29,32 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 from jax import Array
 
 from mijax import core, training
 from mijax.attacks.inversion import latents
+from mijax.attacks.inversion.latents import examples
 from mijax.batching import keys_of
 from mijax.core import Prediction, Target, hyper_parameters, static
 from mijax.knowledge import WhiteBox
 from mijax.training import Training, TrainState
 
-_BATCH = 64
+__all__ = ["Config", "attack", "examples", "student"]
 
 
 @hyper_parameters
-class Config:
+class Config(latents.Config):
     """Hyper-parameters; the defaults are the authors'.
 
     Attributes:
-      steps: iterations.
-      restarts: random latents a victim.
-      learning_rate: of the authors' batch of 100 identities.
-      momentum: Nesterov's.
-      identity_weight: of the negated logit.
-      feature_weight: of the features' squared distance, mean over features, within the
-        identity loss.
-      critic_weight: of the prior's realism.
-      clip: latents stay within plus and minus this.
+      feature_weight: of the squared distance of features, averaged over features,
+        beside the negated logit. Both are the identity loss.
     """
 
     steps: int = static(default=2400)
-    restarts: int = static(default=5)
-    learning_rate: float | Array = 0.02
-    momentum: float | Array = 0.9
-    identity_weight: float | Array = 100.0
     feature_weight: float | Array = 1.0
-    critic_weight: float | Array = 1.0
-    clip: float | Array = 1.0
 
 
 def attack(
@@ -127,29 +116,8 @@ def attack(
         return config.identity_weight * identity - config.critic_weight * realism
 
     return latents.descend(
-        search_keys,
-        prior,
-        objective,
-        victims=victims,
-        restarts=restarts,
-        steps=config.steps,
-        learning_rate=config.learning_rate,
-        momentum=config.momentum,
-        clip=config.clip,
+        search_keys, prior, objective, victims=victims, config=config
     )
-
-
-def examples(knowledge: WhiteBox, images: np.ndarray | Array) -> tuple[Array, Array]:
-    """Public images `[N, H, W, C]` with the target's probabilities `[N, K]`."""
-    predict = jax.jit(
-        lambda target, x: jax.lax.map(
-            lambda one: jax.nn.softmax(target.predict(one[None]).logits)[0],
-            x,
-            batch_size=_BATCH,
-        )
-    )
-    x = jnp.asarray(images)
-    return x, predict(knowledge.target, x)
 
 
 def student(

@@ -35,8 +35,6 @@ from mijax.knowledge import WhiteBox
 
 View = Callable[[Array, Array], Array]
 
-_CHUNK = 64  # samples through the target at a time; changes no result
-
 
 def _strong_view(key: Array, image: Array) -> Array:
     crop_key, mirror_key = jax.random.split(key)
@@ -166,13 +164,13 @@ def _confidences(target: Target, prior: Prior, z: Array, mirrored: bool) -> Arra
     """The target's confidence in each class, `[N, K]`, of samples at `z` `[N, Z]`."""
 
     def score(x: Array) -> Array:
-        return jax.nn.softmax(target.predict(x[None]).logits)[0]
+        return jax.nn.softmax(target.predict(x).logits)
 
     def scores(z: Array) -> Array:
-        x = prior.images(z[None])[0]
-        return (score(x) + score(x[:, ::-1])) / 2 if mirrored else score(x)
+        x = prior.images(z)
+        return (score(x) + score(x[:, :, ::-1])) / 2 if mirrored else score(x)
 
-    return lax.map(scores, z, batch_size=_CHUNK)
+    return core.in_chunks(scores, z, latents.CHUNK)
 
 
 def _checked(knowledge: WhiteBox, config: Config) -> Prior:

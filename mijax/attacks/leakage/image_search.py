@@ -1,9 +1,10 @@
-"""What attacks that search for images share: first guesses, L-BFGS, and the choice."""
+"""What attacks that search for images share: first guesses, searches, the choice."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 from mijax import core, search
@@ -47,6 +48,26 @@ def lbfgs(objective: Callable[[Any], Array], guess: Any, config: Any) -> SearchR
         inner=config.inner,
         history=config.history,
         learning_rate=config.learning_rate,
+    )
+
+
+def signed_adam(objective: Callable[[Any], Array], x: Any, config: Any) -> SearchResult:
+    """Minimizes by Adam on the sign of the gradient, in [0, 1], as Geiping et al. do.
+
+    The rate of the config falls tenfold after 3/8, 5/8 and 7/8 of its steps.
+    """
+    falls = {config.steps * eighths // 8: 0.1 for eighths in (3, 5, 7)}
+    return search.descend(
+        search.gradient_of(objective),
+        x,
+        optax.chain(
+            optax.scale_by_sign(),
+            optax.scale_by_adam(),
+            optax.scale_by_schedule(optax.piecewise_constant_schedule(1.0, falls)),
+            optax.scale(-config.learning_rate),
+        ),
+        steps=config.steps,
+        project=lambda x: jnp.clip(x, 0, 1),
     )
 
 

@@ -11,21 +11,27 @@ it is exact. Where there is a weight but no bias, the sum over features stands i
 the bias, which is right where features are not negative (sigmoid, ReLU).
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array, lax
 from jax.scipy.special import gammaln
 
 from mijax.attacks.leakage import dense_layers, local_steps
+from mijax.core import Target
+from mijax.federation import Recipe
 from mijax.knowledge import SharedUpdate
 
 Rule = Callable[[SharedUpdate], Array]
 
 _NEVER = 100.0  # the cost of a count that is impossible
+_ROUNDS = 2  # in which labels tell of confidences, and those of labels
+_RIDGE = 1e-4  # of second moments, whose largest is near 1
 _PROBES = 32  # images that stand in for the batch where nothing public is known
 
 
@@ -39,6 +45,16 @@ class LastLayer(NamedTuple):
 
     weight: Array
     bias: Array | None
+
+
+class _Responses(NamedTuple):
+    """Of public images: logits `[V, N, K]`; mean features `[V, F]`, or None.
+
+    V is 1 where all clients had one model.
+    """
+
+    logits: Array
+    features: Array | None
 
 
 def labels_of(knowledge: SharedUpdate, rule: Rule) -> Array:
@@ -134,8 +150,11 @@ def bias_corrected(knowledge: SharedUpdate) -> Array:
     Exact, also for labels that repeat, where the mean confidence of the batch in each
     class is known to less than half an example: for untrained networks, and for others
     where `public` images are like the batch. Without public images, noise stands in.
-    Where clients normalize by their batches, public images are normalized likewise.
+    Where clients normalize by their batches, public images are normalized likewise; and
+    where they take several steps, confidences are those of the model halfway.
     A layer without bias must tell its features, whose mean sum is measured likewise.
+    Where a model tells its features, the batch's own are read from the gradient of the
+    weights (`_confidence_of_batch`), and public confidences moved accordingly.
     Of local steps that take some examples twice and others once, several batches may
     leave the same counts of visits; the likeliest is returned.
 
@@ -166,14 +185,83 @@ def visited(knowledge: SharedUpdate) -> Array:
     return jnp.sum(one_hot, 1)
 
 
+def learning_rate(knowledge: SharedUpdate) -> Array:
+    """Estimates the rate of the clients' local steps, of each client, `[V]`.
+
+    A class that no example has moves the last layer's bias by its mean confidence alone
+    (see the top), which public images tell. Exact where there is such a class, and
+    otherwise too low. The recipe's rate only sets a scale.
+    """
+    gradient = _as_of_bias(knowledge)
+    confidence = jnp.mean(jax.nn.softmax(_public_responses(knowledge).logits), 1)
+    share = gradient / confidence
+    most = jnp.max(share, 1, keepdims=True)
+    one_example = 1 / (confidence * knowledge.batch_size)  # in units of `most`
+    absent = share > most * (1 - jnp.minimum(0.5 * one_example, 1))
+    total = jnp.sum(jnp.where(absent, gradient, 0), 1)
+    expected = jnp.sum(jnp.where(absent, confidence, 0), 1)
+    return knowledge.recipe.learning_rate * total / expected
+
+
 def _with_equal_impact(knowledge: SharedUpdate, number: int) -> Array:
     """The labels of so many visits or examples, `[V, number]`."""
-    confidence, weight = _mean_response(knowledge)
-    gradient = _evidence(knowledge)
-    if last_layer(knowledge).bias is None:
-        gradient = gradient / weight
+    public, gradient = _public_responses(knowledge), _as_of_bias(knowledge)
+    certain = gradient < 0
     impact = jnp.full((knowledge.victims,), -1 / number)
-    return _counted(gradient - confidence[None], gradient < 0, impact, number)
+    confidence = jnp.mean(jax.nn.softmax(public.logits), 1)
+    labels = _counted(gradient - confidence, certain, impact, number)
+    if public.features is None:
+        return labels
+    logits, features = (
+        jnp.broadcast_to(leaf, (knowledge.victims, *leaf.shape[1:]))
+        for leaf in (public.logits, public.features)
+    )
+    last = dense_layers.last(knowledge.target)
+    weights = jax.tree.leaves(knowledge.target.trained)[last.weight]
+    slopes = last_layer(knowledge).weight
+    for _ in range(_ROUNDS):
+        one_hot = jax.nn.one_hot(labels, knowledge.target.num_classes)
+        shares = jnp.mean(one_hot, 1)
+        of_batches = jax.vmap(_confidence_of_batch, (0, 0, 0, 0, 0, None))
+        confidence = of_batches(shares, slopes, gradient, logits, features, weights)
+        labels = _counted(gradient - confidence, certain, impact, number)
+    return labels
+
+
+def _confidence_of_batch(
+    shares: Array,
+    slopes: Array,
+    gradient: Array,
+    logits: Array,
+    features: Array,
+    weights: Array,
+) -> Array:
+    """The batch's mean confidences, by what the update tells of its features, `[K]`.
+
+    The weights' gradient is the mean over examples of features times z, where z are
+    confidences less the label's one-hot. If labels have these shares, and confidences
+    vary as those of public images do, there is a combination of classes in which z is
+    nearly 1 for every example: what the gradient then holds is the features' mean.
+
+    Args:
+      shares: of the labels, `[K]`.
+      slopes: the gradient of the last layer's weights, `[F, K]`.
+      gradient: that of its bias, `[K]`.
+      logits: of public images, `[N, K]`.
+      features: their mean, `[F]`.
+      weights: of the last layer, `[F, K]`.
+    """
+    p = jax.nn.softmax(logits)
+    mean = jnp.mean(p, 0)
+    products = jnp.matmul(p.T, p, precision="highest") / len(p)
+    crossed = jnp.outer(mean, shares)
+    second_moment = products - crossed - crossed.T + jnp.diag(shares)
+    ridge = _RIDGE * jnp.eye(len(mean))
+    combined = jnp.linalg.solve(second_moment + ridge, mean - shares)
+    told = jnp.matmul(slopes, combined, precision="highest")
+    move = told - jnp.sum(gradient * combined) * features
+    shift = jnp.matmul(move, weights, precision="highest")
+    return jnp.mean(jax.nn.softmax(logits + shift[None]), 0)
 
 
 def _likeliest(visits: Array, batch: int) -> Array:
@@ -201,21 +289,68 @@ def _likeliest(visits: Array, batch: int) -> Array:
 def last_layer(knowledge: SharedUpdate) -> LastLayer:
     """Finds the last layer's mean gradient in the update.
 
-    Of local steps, the mean over them is taken, as if the weights had not moved.
+    Of local steps, the mean over them is taken, as if the weights had not moved but by
+    what an optimizer does to them itself.
 
     Raises:
-      ValueError: if no layer, or more than one, can be the last.
+      ValueError: if no layer, or more than one, can be the last, or if the clients'
+        optimizer does not move as gradients add up.
     """
     layer, recipe = dense_layers.last(knowledge.target), knowledge.recipe
+    indices = layer.weight, layer.bias
     weight, bias = (
-        dense_layers.leaf_of(knowledge.update, index, layer.name)
-        for index in (layer.weight, layer.bias)
+        dense_layers.leaf_of(knowledge.update, index, layer.name) for index in indices
     )
-    gradient = LastLayer(weight, bias)
+    change = LastLayer(weight, bias)
     if not recipe.local_steps:
-        return gradient
-    scale = -1 / (recipe.learning_rate * recipe.local_steps)
-    return jax.tree.map(lambda leaf: leaf * scale, gradient)
+        return change
+    if recipe.optimizer is optax.sgd:
+        scale = -1 / (recipe.learning_rate * recipe.local_steps)
+        return jax.tree.map(lambda leaf: leaf * scale, change)
+    _refuse_others_than_sums(knowledge)
+    leaves = jax.tree.leaves(knowledge.target.trained)
+    weight, bias = (None if i is None else leaves[i] for i in indices)
+    start = LastLayer(jnp.asarray(weight), bias)
+
+    def mean(change: Array, start: Array) -> Array:
+        still, moved = (_moved(recipe, start, gradient) for gradient in (0.0, 1.0))
+        return (change - still[None]) / (moved - still)[None]
+
+    return jax.tree.map(mean, change, start)
+
+
+def _moved(recipe: Recipe, start: Array, gradient: float) -> Array:
+    """How far local steps of the same gradient everywhere move weights."""
+    optimizer = recipe.optimizer(recipe.learning_rate)
+
+    def step(state: tuple[Any, Any], _: Any) -> tuple[Any, None]:
+        weights, moments = state
+        slope = jnp.full_like(weights, gradient)
+        change, moments = optimizer.update(slope, moments, weights)
+        return (optax.apply_updates(weights, change), moments), None
+
+    state = start, optimizer.init(start)
+    return lax.scan(step, state, length=recipe.local_steps)[0][0] - start
+
+
+def _refuse_others_than_sums(knowledge: SharedUpdate) -> None:
+    """Raises ValueError where a change is no sum of gradients, all counted alike."""
+    recipe = dataclasses.replace(knowledge.recipe, learning_rate=1e-3)
+    with jax.ensure_compile_time_eval():
+        still, once, twice = (_moved(recipe, jnp.ones(()), g) for g in (0.0, 1.0, 2.0))
+        proportional = np.isclose(twice - still, 2 * (once - still), rtol=1e-3)
+    if not proportional:
+        raise ValueError(
+            f"The clients' optimizer, {recipe.optimizer}, does not move twice as far "
+            "for twice the gradient (Adam), so that labels cannot be read from its "
+            "change: give them in the knowledge."
+        )
+    if local_steps.size(knowledge) < knowledge.batch_size:
+        raise ValueError(
+            f"The clients' optimizer, {recipe.optimizer}, counts the examples of early "
+            "local steps more than those of late ones, so that labels cannot be read "
+            "from its change: give them in the knowledge."
+        )
 
 
 def _evidence(knowledge: SharedUpdate) -> Array:
@@ -224,35 +359,61 @@ def _evidence(knowledge: SharedUpdate) -> Array:
     return jnp.sum(layer.weight, 1) if layer.bias is None else layer.bias
 
 
-def _mean_response(knowledge: SharedUpdate) -> tuple[Array, Array]:
-    """What the model makes of public images, or of noise, on average.
+def _as_of_bias(knowledge: SharedUpdate) -> Array:
+    """The same in units of the bias's gradient, by the sum of public features."""
+    if last_layer(knowledge).bias is not None:
+        return _evidence(knowledge)
+    features = _public_responses(knowledge).features
+    sums = jnp.ones((1,)) if features is None else jnp.sum(features, 1)
+    return _evidence(knowledge) / sums[:, None]
 
-    Where clients normalize by their batches, so are these: as many at a time.
 
-    Returns:
-      Its confidence in each class, `[K]`, and the sum of its features; 1 where it does
-      not tell those.
+def _public_responses(knowledge: SharedUpdate) -> _Responses:
+    """What the models make of public images, or of noise.
+
+    Where clients normalize by their batches, so are these: as many at a time. Where
+    they take several steps, the model is that of halfway: it learns its labels.
     """
-    target, recipe = knowledge.target, knowledge.recipe
-    images = knowledge.public
+    recipe, target = knowledge.recipe, knowledge.target
+    if recipe.local_steps < 2:
+        return jax.tree.map(lambda x: x[None], _responses_of(knowledge, target))
+    # Gradients are of all weights but the last.
+    halfway = (recipe.local_steps - 1) / (2 * recipe.local_steps)
+
+    def of_client(change: Any) -> _Responses:
+        weights = jax.tree.map(
+            lambda c, w: w if c is None else w + halfway * c,
+            change,
+            target.trained,
+            is_leaf=lambda leaf: leaf is None,
+        )
+        return _responses_of(knowledge, target.with_trained(weights))
+
+    return lax.map(of_client, knowledge.update)
+
+
+def _responses_of(knowledge: SharedUpdate, target: Target) -> _Responses:
+    """What one model makes of those images: logits `[N, K]`, features `[F]`."""
+    recipe, images = knowledge.recipe, knowledge.public
     if images is None:
         images = jax.random.uniform(jax.random.key(0), (_PROBES, *target.shape))
     number = images.shape[0]
     size = min(local_steps.size(knowledge), number) if recipe.train else 1
     groups = images[jnp.arange(-(-number // size) * size) % number]
 
-    def respond(group: Array) -> tuple[Array, Array]:
+    def respond(group: Array) -> _Responses:
         (logits, features), _ = target.observe(group, recipe.train)
-        weight = jnp.ones(()) if features is None else jnp.sum(features) / size
-        return jnp.mean(jax.nn.softmax(logits), 0), weight
+        if features is not None:
+            features = jnp.mean(features.reshape(len(features), -1), 0)
+        return _Responses(logits, features)
 
-    responses = lax.map(
+    logits, features = lax.map(
         respond,
         groups.reshape(-1, size, *target.shape),
         batch_size=max(1, _PROBES // size),
     )
-    confidence, weight = jax.tree.map(lambda leaf: jnp.mean(leaf, 0), responses)
-    return confidence, weight
+    mean = None if features is None else jnp.mean(features, 0)
+    return _Responses(logits.reshape(-1, logits.shape[-1]), mean)
 
 
 def _counted(evidence: Array, certain: Array, impact: Array, batch: int) -> Array:

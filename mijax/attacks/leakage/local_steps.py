@@ -18,7 +18,10 @@ def size(knowledge: SharedUpdate) -> int:
     recipe, batch = knowledge.recipe, knowledge.batch_size
     taken = (recipe.local_steps and recipe.local_batch) or batch
     if batch % taken:
-        raise ValueError(f"local_batch is {taken}, which does not divide {batch}.")
+        raise ValueError(
+            f"local_batch is {taken}, which does not divide {batch}: attack as many "
+            "examples as whole steps take."
+        )
     return taken
 
 

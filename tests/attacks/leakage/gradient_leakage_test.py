@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from mijax import federation
 from mijax.attacks import (
+    bayes_optimal,
     cpl,
     dlg,
     ggl,
@@ -21,6 +22,7 @@ from mijax.attacks import (
     inverting_gradients,
     learning_to_invert,
     linear_leak,
+    order_invariant,
 )
 from mijax.attacks.leakage import gradient_distance, initial_images, label_rules
 from mijax.attacks.leakage.total_variation import total_variation
@@ -389,10 +391,35 @@ def test_total_variation_of_a_ramp():
     np.testing.assert_allclose(total_variation(ramp), [1, 1])
 
 
-def test_restarts_are_chosen_by_the_attacks_own_loss():
-    config = inverting_gradients.Config(steps=3, restarts=3)
+def test_restarts_are_chosen_by_the_distance_of_gradients_alone():
+    config = inverting_gradients.Config(steps=3, restarts=3, tv_weight=0.1)
     found = run(inverting_gradients)(KEY, shared(), config)
     np.testing.assert_array_equal(found.loss, found.losses.min(1))
+    assert np.all(found.trace.min(-1) > found.losses)  # Those hold total variation.
+
+
+@pytest.mark.parametrize(
+    ("distances", "roughness", "best"),
+    [
+        ([4.0, 1.0, 3.0, 1.5, 9.0, 8.5], [4, 4, 4, 1, 1, 0.9], 3),
+        ([4.0, 1.0, 3.0, 2.6, 9.0, 8.5], [4, 4, 4, 1, 1, 0.9], 1),
+        ([4.0, 3.0, 2.0, 2.5, 1.0, 0.9], [4, 4, 4, 1, 1, 0.9], 5),
+        ([1.0, np.inf, np.inf, np.inf, 9.0, np.inf], [0.1, 0.1, 0.1, 0.1, 0, 0], 0),
+    ],
+)
+def test_the_corner_of_distance_and_roughness_is_chosen(distances, roughness, best):
+    tried = jnp.array([distances, distances[::-1]]), jnp.array([roughness] * 2)
+    found = inverting_gradients.at_the_corner(*tried, 3)
+    assert found[0] == best
+
+
+def test_the_choice_among_weights_is_near_the_best_by_the_truth():
+    config = inverting_gradients.Config(steps=200)
+    x, _ = batches(2, 1)
+    found = run(inverting_gradients)(KEY, shared(activation=nn.relu), config)
+    each = np.mean((np.asarray(found.candidates) - x[:, None]) ** 2, (2, 3, 4, 5))
+    assert each.shape == (2, 4) and np.all(each.max(1) > 2 * each.min(1))
+    assert np.all(errors(found, x)[:, 0] < 1.5 * each.min(1))
 
 
 def test_a_rule_of_labels_can_be_chosen():
@@ -436,3 +463,117 @@ class TestLearningToInvert:
         ]:
             with pytest.raises(ValueError, match=message):
                 learning_to_invert.attack(KEY, known, self.CONFIG)
+
+
+class TestBayesOptimal:
+    """Each defense's density; the likeliest batch through it."""
+
+    OBSERVED = {"a": jnp.array([0.0, 4.0, -2.0]), "b": jnp.array([1.0, 0.0])}  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        ("density", "change", "cost"),
+        [
+            (bayes_optimal.gaussian(0.5), {"b": jnp.array([2.0, 1.0])}, 4.0),
+            (bayes_optimal.laplace(0.5), {"b": jnp.array([2.0, -1.0])}, 4.0),
+            (bayes_optimal.shown(), {"b": jnp.array([1.0, 9.0])}, 0.0),
+            (bayes_optimal.pruned(), {"a": jnp.array([0.9, 4.0, -2.0])}, 0.0),
+            (bayes_optimal.pruned(True), {"a": jnp.array([1.9, 4.0, -2.0])}, 0.0),
+            (bayes_optimal.signs(), {"a": jnp.array([5.0, 9.0, -1.0])}, 0.0),
+            (bayes_optimal.signs(), {"b": jnp.array([-1.0, 0.0])}, 2.0),
+            (bayes_optimal.rounded(4.0), {"b": jnp.array([1.0, 0.125])}, np.log(2)),
+            (
+                bayes_optimal.clipped(0.5, bayes_optimal.gaussian(1.0)),
+                {"a": jnp.zeros(3), "b": jnp.array([9.0, 0.0])},
+                (4.0**2 + 2.0**2 + 0.5**2) / 2,
+            ),
+        ],
+    )
+    def test_costs_are_closed_forms(self, density, change, cost):
+        update = {**self.OBSERVED, **change}
+        np.testing.assert_allclose(density(update, self.OBSERVED), cost, atol=1e-5)
+
+    @pytest.mark.parametrize("layers", [False, True])
+    def test_what_was_pruned_was_no_larger_than_what_was_not(self, layers):
+        update = {**self.OBSERVED, "a": jnp.array([2.1, 4.0, -2.0])}
+        assert bayes_optimal.pruned(layers)(update, self.OBSERVED) > 10
+
+    @pytest.mark.parametrize(
+        ("defense", "density"),
+        [
+            (noise.gaussian(0.02), bayes_optimal.gaussian(0.02)),
+            (noise.laplace(0.02), bayes_optimal.laplace(0.02)),
+            (pruning.prune(0.5), bayes_optimal.pruned()),
+        ],
+    )
+    def test_sees_more_through_a_defense_that_it_knows_of(self, defense, density):
+        x, labels = batches(8, 1)
+        update = SHARE(KEY, Recipe(), network(), x, labels, defense).change
+        public = jax.image.resize(
+            jax.random.uniform(jax.random.key(6), (32, 3, 3, 1)),
+            (32, *tiny.SHAPE),
+            "linear",
+        )
+        known = SharedUpdate(network(), update, labels=labels, public=public)
+        naive, own = (
+            errors(run(bayes_optimal)(KEY, known, config), x).mean()
+            for config in (
+                bayes_optimal.Config(steps=200),
+                bayes_optimal.Config(steps=200, density=density),
+            )
+        )
+        mean = np.mean((np.asarray(public.mean(0)) - np.asarray(x)) ** 2)
+        assert own < min(0.7 * naive, mean)
+
+
+class TestOrderInvariant:
+    """Epochs in orders that nobody knows."""
+
+    CONFIG = order_invariant.Config(steps=400, tv_weight=1e-3)
+
+    @staticmethod
+    def known(rate=0.05):
+        """Two epochs of two steps each, in orders of their own, as if one long one."""
+        x, labels = batches(2, 4)
+        orders = np.array([2, 0, 3, 1, 1, 3, 2, 0])
+        once = Recipe(local_steps=4, local_batch=2, learning_rate=rate)
+        update = SHARE(KEY, once, network(), x[:, orders], labels[:, orders]).change
+        return SharedUpdate(network(), update, 4, once, labels=labels)
+
+    def test_finds_images_where_a_fixed_order_does_not(self):
+        x, _ = batches(2, 4)
+        known = self.known()
+        fixed = inverting_gradients.Config(steps=400, tv_weight=1e-3)
+        found, other = (
+            matched(run(attack)(KEY, known, config), x)
+            for attack, config in [
+                (order_invariant, self.CONFIG),
+                (inverting_gradients, fixed),
+            ]
+        )
+        mean = np.mean((x - x.mean((0, 1), keepdims=True)) ** 2)
+        assert found < 0.5 * mean and found < other
+
+    def test_images_are_matched_within_their_labels(self):
+        x = jax.random.uniform(KEY, (4, 2, 2, 1))
+        labels = jnp.array([3, 1, 3, 0])
+        orders = jnp.array([[0, 1, 2, 3], [2, 3, 0, 1], [3, 1, 0, 2]])
+        found = order_invariant._matched(x[orders], labels[orders])
+        np.testing.assert_allclose(found, x, atol=1e-6)
+
+    def test_epochs_of_the_same_images_do_not_disagree(self):
+        x = jax.random.uniform(KEY, (1, 1, 2, 4, 2, 2, 1))
+        same = jnp.stack([x[:, :, 0], x[:, :, 0, ::-1]], 2)
+        apart, together = map(order_invariant._disagreement, (x, same))
+        assert apart > 1e-3 and abs(together) < 1e-6
+
+    def test_parts_of_epochs_are_refused(self):
+        recipe = Recipe(local_steps=3, local_batch=2)
+        known = dataclasses.replace(self.known(), recipe=recipe)
+        with pytest.raises(ValueError, match=r"is 3, which takes some .* 2 times"):
+            order_invariant.attack(KEY, known)
+
+
+def matched(found, x):
+    """The mean squared error of each image to the nearest of its batch."""
+    pairs = np.mean((np.asarray(found.x)[:, :, None] - x[:, None]) ** 2, (3, 4, 5))
+    return np.mean(pairs.min(1))

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
@@ -65,6 +66,33 @@ def test_bias_corrected_uses_public_images_of_a_confident_model():
     np.testing.assert_array_equal(BIAS_CORRECTED(informed), labels)
 
 
+def test_confidences_follow_the_features_of_the_batch():
+    rng = np.random.default_rng(0)
+    labels = np.array([0, 2, 2, 3])
+    own, public = rng.uniform(size=(4, 6)), rng.uniform(size=6)  # Features.
+    z = 1 / 5 - np.eye(5)[labels]  # All confidences alike: this is exact.
+    slopes = own.T @ z / 4
+    weights = jnp.asarray(rng.normal(size=(6, 5)))
+    found = label_rules._confidence_of_batch(
+        jnp.asarray(np.eye(5)[labels].mean(0)),
+        jnp.asarray(slopes),
+        jnp.asarray(z.mean(0)),
+        jnp.zeros((7, 5)),
+        jnp.asarray(public),
+        weights,
+    )
+    expected = jax.nn.softmax((own.mean(0) - public) @ np.asarray(weights))
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    assert np.abs(expected - 1 / 5).max() > 0.1  # What public images would say.
+
+
+def test_confidences_of_other_images_do_not_mislead():
+    labels = drawn(16, victims=8)
+    public = 0.5 * jax.random.uniform(jax.random.key(9), (64, *SHAPE))  # It is darker.
+    known = dataclasses.replace(shared(labels, scale=60.0), public=public)
+    np.testing.assert_array_equal(BIAS_CORRECTED(known), labels)
+
+
 class Normalized(nn.Module):
     """Its confidences depend on whether it normalizes by the batch."""
 
@@ -123,6 +151,35 @@ def test_changes_of_weights_tell_as_gradients_do():
     labels = drawn(8)
     knowledge = shared(labels, recipe=Recipe(local_steps=3, learning_rate=0.01))
     np.testing.assert_array_equal(BIAS_CORRECTED(knowledge), labels)
+
+
+def momentum(rate):
+    return optax.chain(optax.add_decayed_weights(0.5), optax.sgd(rate, momentum=0.9))
+
+
+def test_momentum_and_weight_decay_are_taken_off():
+    labels = drawn(8)
+    recipe = Recipe(local_steps=5, learning_rate=1e-3, optimizer=momentum)
+    np.testing.assert_array_equal(BIAS_CORRECTED(shared(labels, recipe=recipe)), labels)
+
+
+def test_optimizers_whose_change_is_no_sum_of_gradients_are_refused():
+    adam = Recipe(local_steps=2, optimizer=optax.adam)
+    uneven = Recipe(local_steps=4, local_batch=2, optimizer=momentum)
+    for recipe, message in [(adam, "twice as far"), (uneven, "early local steps more")]:
+        with pytest.raises(ValueError, match=message):
+            BIAS_CORRECTED(shared(drawn(8), recipe=recipe))
+
+
+@pytest.mark.parametrize("guess", [1e-5, 1.0])
+def test_an_unknown_learning_rate_is_estimated(guess):
+    labels = drawn(8)
+    known = shared(labels, recipe=Recipe(local_steps=4, learning_rate=3e-3))
+    unknown = dataclasses.replace(
+        known, recipe=dataclasses.replace(known.recipe, learning_rate=guess)
+    )
+    found = jax.jit(label_rules.learning_rate)(unknown)
+    np.testing.assert_allclose(found, 3e-3, rtol=0.05)
 
 
 @pytest.mark.parametrize("steps", [5, 7])

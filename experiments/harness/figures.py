@@ -525,7 +525,7 @@ def _axes(width: int, height: int, xlabel: str, ylabel: str) -> "tuple[Figure, A
     return figure, axes
 
 
-def _dress(axes: Axes, xlabel: str, ylabel: str):
+def _dress(axes: "Axes", xlabel: str, ylabel: str):
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_QUIET)
     axes.tick_params(colors=_INK, labelsize=_TEXT, color=_QUIET)

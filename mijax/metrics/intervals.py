@@ -270,6 +270,8 @@ def rank_correlation(
       ValueError: a value is not finite, lengths differ, there are fewer than three
         clusters, or `x` or `y` has one value.
     """
+    from scipy import stats  # Late, as it takes a second to import.
+
     x, y = _finite("x", x), _finite("y", y)
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} values and y {len(y)}: give as many")

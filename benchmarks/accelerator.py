@@ -9,6 +9,8 @@ no TensorFloat-32 on either side. The cases:
 
 - `gmi`: a step of 60 victims, 64x64 RGB, against VGG16 and FaceEvolve (IR-50) of full
   width, with a DCGAN prior of width 64 and kernels of 4x4;
+- `ppa` and `plg_mi`: a step of as many candidates, through VGG16, under one random crop
+  and under two; ours also draws the crops, theirs has them;
 - `inverting_gradients`: an iteration of 1, 8 and 64 victims, ConvNet64;
 - `dlg`: a step (20 L-BFGS iterations) of 64 and 256 victims, sigmoid LeNet;
 - `map_inference`: 10^6 records, 7 candidates, an MLP;
@@ -50,7 +52,15 @@ from jax import Array, lax
 
 from benchmarks import problems, timing
 from experiments.harness import memory
-from mijax.attacks import dlg, gmi, inverting_gradients, map_inference
+from mijax.attacks import (
+    dlg,
+    gmi,
+    inverting_gradients,
+    map_inference,
+    plg_mi,
+    ppa,
+)
+from mijax.attacks.inversion import augmentation
 from mijax.attacks.leakage import initial_images
 from mijax.batching import keys_of
 from mijax.core import AffineFirst, Target
@@ -173,6 +183,65 @@ def gmi_case(network: str, sizes: Sizes) -> Case:
     )
 
 
+def viewed_case(method: str, sizes: Sizes) -> Case:
+    """A step of PPA or of PLG-MI against VGG16 of random weights, a view a crop."""
+    example = (sizes.image, sizes.image, 3)
+    target = Target.from_linen(sizes.vgg, problems.varied(sizes.vgg, example), example)
+    generator, critic = problems.dcgan(sizes.image, 3, sizes.prior_width)
+    classes = target.num_classes if method == "plg_mi" else 0
+    prior = problems.random_prior(
+        generator.clone(classes=classes), critic, sizes.latents
+    )
+    batch, steps = sizes.gmi_batch, sizes.gmi_steps
+    labels = jnp.arange(batch, dtype=jnp.int32) % target.num_classes
+    key = jax.random.key(0)
+    if method == "ppa":
+        config: Any = ppa.Config(
+            samples=1, restarts=1, steps=steps - 1, final_views=1, mirrored=False
+        )
+        scale, views, attack = (0.9, 1.0), 1, ppa.attack
+        adam = 0.005, 0.1, 0.1
+    else:
+        scale, views, attack = (0.8, 1.0), 2, plg_mi.attack
+        view = functools.partial(augmentation.resized_crop, scale=scale)
+        config = plg_mi.Config(steps=steps - 1, restarts=1, view=view)
+        adam = 0.1, 0.9, 0.999
+
+    def run(key: Array, knowledge: WhiteBox) -> Array:
+        return attack(key, knowledge, config).trace[:, 0].T
+
+    def drawn(key: Array) -> Any:
+        """Of one candidate: its first latent, and each view's crop."""
+        first_key, second_key = jax.random.split(key)
+        (search_key,) = jax.random.split(first_key, 1)
+        if method == "ppa":
+            z = prior.sample(jax.random.key(config.pool), 1)[0]
+        else:
+            z = prior.sample(second_key, 1)[0]
+
+        def crop(step: Array, view: Array) -> tuple[Array, Array]:
+            key = jax.random.fold_in(search_key, step)
+            if method == "plg_mi":
+                key = jax.random.fold_in(key, view)
+            return augmentation.crop_weights(key, example[:2], scale)
+
+        crops = jax.vmap(jax.vmap(crop, (None, 0)), (0, None))
+        return z, crops(jnp.arange(steps), jnp.arange(views))
+
+    def theirs(compiled: bool) -> Run:
+        from benchmarks import torch_steps
+
+        z, weights = jax.vmap(drawn)(keys_of(key, batch))
+        weights = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 2), weights)
+        loss = torch_steps.poincare if method == "ppa" else torch_steps.max_margin
+        return torch_steps.viewed_steps(
+            "vgg16", target, prior, z, labels, weights, loss, adam, compiled
+        )
+
+    arguments = key, WhiteBox(target, labels, prior)
+    return Case("step", run, arguments, steps, theirs, steps, steps)
+
+
 def inverting_gradients_case(victims: int, sizes: Sizes) -> Case:
     """An iteration of Inverting Gradients, per victim."""
     known = problems.shared_updates(problems.conv_net(sizes.conv_net_width), victims)
@@ -292,12 +361,14 @@ def wgan_gp_case(sizes: Sizes) -> Case:
         return lax.scan(body, state, jax.random.split(key, steps))[1]
 
     def drawn(key: Array) -> dict[str, Array]:
-        generator_key, critic_key = jax.random.split(key, 2)
-        z_key, mix_key, _ = jax.random.split(critic_key, 3)
+        generator_key, critic_key = map(
+            jax.random.split, jax.random.split(key)
+        )  # A key of what is drawn, and one of the loss.
+        mix_key, _ = jax.random.split(critic_key[1])
         return {
-            "critic": jax.random.normal(z_key, (batch, sizes.latents)),
+            "critic": jax.random.normal(critic_key[0], (batch, sizes.latents)),
             "mix": jax.random.uniform(mix_key, (batch, 1, 1, 1)),
-            "generator": jax.random.normal(generator_key, (batch, sizes.latents)),
+            "generator": jax.random.normal(generator_key[0], (batch, sizes.latents)),
         }
 
     def theirs(compiled: bool) -> Run:
@@ -326,6 +397,10 @@ def cases(sizes: Sizes) -> dict[str, Callable[[], Case]]:
         )
         for network in ("vgg16", "face_evolve")
     }
+    for method in ("ppa", "plg_mi"):
+        every[f"{method}, vgg16, {sizes.gmi_batch} candidates"] = functools.partial(
+            viewed_case, method, sizes
+        )
     for name, make, numbers in (
         ("inverting_gradients", inverting_gradients_case, sizes.adam_victims),
         ("dlg", dlg_case, sizes.lbfgs_victims),

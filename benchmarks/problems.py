@@ -44,8 +44,12 @@ def shared_updates(target: Target, victims: int) -> SharedUpdate:
     return SharedUpdate(target, shared.change, 1, recipe, labels=labels)
 
 
-def varied(module: nn.Module, example: tuple[int, ...]) -> Any:
+def varied(
+    module: nn.Module, example: tuple[int, ...], conditional: bool = False
+) -> Any:
     """Variables much as at the start of training, but that no two layers are alike.
+
+    A conditional module takes labels too.
 
     Drawn by NumPy: compiling an initialization takes longer than many of the kernels.
     """
@@ -61,12 +65,15 @@ def varied(module: nn.Module, example: tuple[int, ...]) -> Any:
             drawn = rng.normal(0, 0.05, leaf.shape)
         return jnp.asarray(drawn, jnp.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, _shapes(module, example))
+    return jax.tree_util.tree_map_with_path(draw, _shapes(module, example, conditional))
 
 
-def _shapes(module: nn.Module, example: tuple[int, ...]) -> Any:
+def _shapes(
+    module: nn.Module, example: tuple[int, ...], conditional: bool = False
+) -> Any:
     x = jax.ShapeDtypeStruct((1, *example), jnp.float32)
-    return jax.eval_shape(module.init, jax.random.key(0), x)
+    labels = [jax.ShapeDtypeStruct((1,), jnp.int32)] if conditional else []
+    return jax.eval_shape(module.init, jax.random.key(0), x, *labels)
 
 
 def dcgan(image_size: int, channels: int, width: int) -> tuple[Generator, Critic]:
@@ -78,11 +85,11 @@ def dcgan(image_size: int, channels: int, width: int) -> tuple[Generator, Critic
 
 
 def random_prior(generator: Generator, critic: Critic, latent_size: int) -> Prior:
-    """A prior of random weights."""
+    """A prior of random weights; a conditional one if its generator has classes."""
     size = generator.image_size
     return Prior.from_linen(
         generator,
-        varied(generator, (latent_size,)),
+        varied(generator, (latent_size,), conditional=generator.classes > 0),
         critic,
         varied(critic, (size, size, generator.channels)),
         latent_size,

@@ -29,6 +29,7 @@ BENCHMARKS = (
     "gradient_leakage",
     "attribute_inference",
     "shadow_models",
+    "shadow_updates",
     "convolution",
 )
 

@@ -57,24 +57,37 @@ def _flatten(x: Tensor) -> Tensor:
 
 
 def generate(
-    generator: Layers, z: Tensor, channels_last: bool, train: bool = False
+    generator: Layers,
+    z: Tensor,
+    channels_last: bool,
+    train: bool = False,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """`mijax.models.dcgan.Generator` with kernels of 4x4.
 
     With `train` it normalizes by the batch and updates the running statistics.
     """
+
+    def normalize(index: int, x: Tensor) -> Tensor:
+        x = _normalize(generator[f"BatchNorm_{index}"], x, train)
+        if labels is None:
+            return x
+        own = generator[f"Embed_{index}"]["embedding"].T[labels][:, :, None, None]
+        scale, shift = own.chunk(2, 1)
+        return x * (1 + scale) + shift
+
     width = generator["BatchNorm_0"]["mean"].shape[0]
     x = _dense(generator["Dense_0"], z).reshape(len(z), 4, 4, width)
     x = x.permute(0, 3, 1, 2)
     if not channels_last:
         x = x.contiguous()
-    x = functional.relu(_normalize(generator["BatchNorm_0"], x, train))
+    x = functional.relu(normalize(0, x))
     number = sum(name.startswith("ConvTranspose") for name in generator)
     for i in range(number):
         layer = generator[f"ConvTranspose_{i}"]
         x = functional.conv_transpose2d(x, layer["kernel"], layer.get("bias"), 2, 1)
         if i < number - 1:
-            x = functional.relu(_normalize(generator[f"BatchNorm_{i + 1}"], x, train))
+            x = functional.relu(normalize(i + 1, x))
     return torch.sigmoid(x)
 
 

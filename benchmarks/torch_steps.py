@@ -83,6 +83,78 @@ def gmi_steps(
     )
 
 
+def max_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """PLG-MI's loss."""
+    sought = logits.gather(1, labels[:, None])
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.amax(1) - sought[:, 0]
+
+
+def poincare(logits: Tensor, labels: Tensor) -> Tensor:
+    """PPA's loss."""
+    u = logits / logits.abs().sum(1, keepdim=True)
+    v = (1 - 1e-4) * functional.one_hot(labels, logits.shape[1])
+    room = (1 - (u**2).sum(1)) * (1 - (v**2).sum(1))
+    return torch.acosh(1 + 2 * ((u - v) ** 2).sum(1) / room)
+
+
+def viewed_steps(
+    network: str,
+    target: Target,
+    prior: Prior,
+    z: Any,
+    labels: Any,
+    weights: tuple[Any, Any],
+    identity_loss: Callable[[Tensor, Tensor], Tensor],
+    adam: tuple[float, float, float],
+    compiled: bool,
+) -> Run:
+    """PPA's or PLG-MI's steps with frozen weights; losses `[steps, V]`.
+
+    Args:
+      network: of `torch_networks.TARGETS`.
+      target: the model.
+      prior: conditional if its generator was made for labels.
+      z: the first latents, `[V, Z]`.
+      labels: `[V]`.
+      weights: of rows and of columns of each view, `[steps, views, V, H, H]`. Drawing
+        them is not timed.
+      identity_loss: `(logits, labels) -> [V]`.
+      adam: its learning rate and decays.
+      compiled: by `torch.compile`.
+    """
+    generator, classifier = _layers(prior.generator), _layers(target.params)
+    start, named = _tensor(z), _tensor(labels).long()
+    given = named if "Embed_0" in generator else None
+    rows, columns = (_tensor(each)[:, :, :, None] for each in weights)
+    rate, *betas = adam
+
+    def objective(z: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        x = torch_networks.generate(generator, z, channels_last=False, labels=given)
+        losses = 0
+        for left, right in zip(rows, columns, strict=True):
+            seen = left @ x @ right.mT
+            logits = torch_networks.TARGETS[network](classifier, seen)
+            losses = losses + identity_loss(logits, named)
+        return losses / len(rows)
+
+    descended = _maybe(objective, compiled)
+
+    def run() -> np.ndarray:
+        latents = start.clone().requires_grad_()
+        optimizer = torch.optim.Adam([latents], rate, betas)
+        losses = []
+        for step in range(len(rows)):
+            optimizer.zero_grad()
+            loss = descended(latents, rows[step], columns[step])
+            loss.sum().backward(inputs=[latents])
+            optimizer.step()
+            losses.append(loss.detach())
+        return torch.stack(losses).cpu().numpy()
+
+    return run
+
+
 def _gradients(
     logits: Callable[[Layers, Tensor], Tensor],
     network: dict[str, torch_networks.Layer],

@@ -60,7 +60,7 @@ class Run(NamedTuple):
 
 
 def result(folder: pathlib.Path) -> dict[str, Any]:
-    """Reads the `result.json` of a folder; `metrics` by name become `records`.
+    """Reads the `result.json` of a folder.
 
     Raises:
       ValueError: if it is not a result: truncated, say.
@@ -69,23 +69,11 @@ def result(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / "result.json"
     try:
         read = json.loads(path.read_text())
-        if "metrics" in read:
-            read["records"] = [_record(*named) for named in read["metrics"].items()]
         return {name: read[name] for name in ("experiment", "flags", "records")} | read
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not a result ({error}): launch the sweep again to make it anew."
         ) from error
-
-
-def _record(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of an audit, which names its numbers."""
-    metric, _, variant = name.partition("/")
-    return {
-        "metric": metric,
-        "labels": {"variant": variant} if variant else {},
-        **numbers,
-    }
 
 
 def is_done(folder: pathlib.Path) -> bool:

@@ -43,14 +43,20 @@ def main(arguments):
     protected = FLAGS.defense == "noise"
     accuracy = 0.9 - 0.1 * protected + 0.001 * FLAGS.seed
     leaked = 0.6 - 0.4 * protected + 0.01 * FLAGS.seed
-    metrics = {
-        "target_test_accuracy": {"value": accuracy, "n": 100},
-        "top1/tiny": {"value": leaked, "n": 100, "baseline": 0.1, "leakage": leaked},
-        "mse": {"value": value},
-    }
+    leak = {"value": leaked, "n": 100, "baseline": 0.1, "leakage": leaked}
+    records = [
+        {
+            "metric": "target_test_accuracy",
+            "labels": {},
+            "value": accuracy,
+            "n": 100,
+        },
+        {"metric": "top1", "labels": {"variant": "tiny"}, **leak},
+        {"metric": "mse", "labels": {}, "value": value},
+    ]
     given = {f.name: f.value for f in FLAGS.get_key_flags_for_module(sys.argv[0])}
     seconds = {"compile": 0.0, "run": FLAGS.pause * FLAGS.steps}
-    result = {"experiment": "tiny", "flags": given, "metrics": metrics}
+    result = {"experiment": "tiny", "flags": given, "records": records}
     with (workdir / "finishes.txt").open("a") as file:
         file.write("finished\n")
     replace(workdir / "result.json", json.dumps(result | {"seconds": seconds}))

@@ -6,11 +6,11 @@ single gradients, and real clients share neither. Inverting Gradients (arXiv:200
 attacks clients that were sent a model of a given age, and that share what some local
 steps made of it; beside each row stands what it makes of another client's update.
 
-    python -m experiments carletti2025_realism                   # 2 CPU cores, 15 min
+    python -m experiments carletti2025_realism                   # 2 CPU cores, 6 min
     python -m experiments carletti2025_realism --preset=paper    # ConvNet64, for a GPU
 
-Expected: an untrained model's gradient gives images far above the null and the mean
-image; after some hundred steps of training, nothing is above the mean image.
+Expected: an untrained model gives 19.5 dB (null 12.6, mean image 14.9); after the first
+30 steps of training nothing is above the mean image, though all is above the null.
 """
 
 import dataclasses
@@ -66,7 +66,8 @@ QUICK = Study(
     curves=(
         Curve(
             over="age",
-            records={"metric": "psnr"},
+            # A figure holds six lines; the table has the rest.
+            records={"metric": "psnr", "local_steps": ("0", "4")},
             lines=("local_steps", "updates"),
             axes={
                 "xlabel": "steps of training before the update",

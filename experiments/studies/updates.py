@@ -5,6 +5,7 @@ many. The adversary trains a shadow model of its own on public images.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,15 +18,19 @@ from experiments.harness import figures, programs, report
 from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
+from experiments.studies.classifiers import errors, file_name
 from mijax import data
-from mijax.attacks import updates_leak
+from mijax.attacks import cbm_gan, updates_leak
 from mijax.attacks.updates import shadow_updates
 from mijax.core import Defense, Target
 from mijax.data import Dataset
 from mijax.knowledge import UpdatedModel
-from mijax.metrics import images as distances
+from mijax.metrics import matching
+from mijax.models.decoders import DenseDecoder
+from mijax.priors import decoder
 
 NULL = "null: no update"
+COPY = "an autoencoder of the images themselves"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Case:
 
     Attributes:
       config: of the attack; its `set_size` and `concentration` are the updates' too.
+        Where it is CBM-GAN's, the images of the sets are recovered.
       defense: of the confidences, made of a key.
       image: whether the image is recovered as well.
     """
@@ -55,6 +61,8 @@ class Study:
       victims: updates that are attacked.
       probes: images of the probing set.
       steps: of the model's training before the updates.
+      autoencoder: trained on the public images, whose error on the updates' images is
+        what a decoder could reach.
       differences: from the paper's set-up.
       published: `(case, metric)` to the paper's number.
     """
@@ -66,6 +74,9 @@ class Study:
     victims: int = 400
     probes: int = 100
     steps: int = 600
+    autoencoder: decoder.Config = decoder.Config(
+        lambda shape: DenseDecoder(shape, (256, 50, 256)), 3000, 64
+    )
     differences: tuple[str, ...] = ()
     published: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
 
@@ -78,6 +89,7 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
         paper={"images": paper},
         changed=lambda study: study,
         measure=measure,
+        free_mib={"quick": 128, "paper": 1024},  # Sets of many images are kept.
     )
 
 
@@ -87,7 +99,7 @@ def measure(run: Run, study: Study) -> report.Page:
     split = data.train_test(loaded, test_fraction=0.5, seed=run.seed)
     split = split._replace(test=data.shuffled(split.test, seed=run.seed))
     pool = data.train_test(split.train, test_fraction=0.5, seed=run.seed)
-    keys = run.keys("model", "sets", "attack", "defense")
+    keys = run.keys("model", "sets", "attack", "defense", "autoencoder")
     classes = len(loaded.names)
     train = jax.jit(shadow_updates.shadow, static_argnames=("module", "steps"))
     images = pool.train
@@ -123,8 +135,20 @@ def measure(run: Run, study: Study) -> report.Page:
                 truth = pool.test.images[rows[:, 0]]
                 mean = split.test.images.mean(0, keepdims=True)
                 blind = np.broadcast_to(mean, truth.shape)
-                records.append(_error(own, truth, x, blind))
+                records += errors(own, truth, x, blind, ("mse",))
+                copied = _copied(run, study, keys["autoencoder"], known.public, truth)
+                records += errors({"case": COPY}, truth, copied, blind, ("mse",))
                 shown |= {"image of the update": truth, "mean": blind, name: x}
+            if isinstance(case.config, cbm_gan.Config) and not null:
+                records += _sets(
+                    run,
+                    name,
+                    keys["attack"],
+                    known,
+                    case.config,
+                    truth=pool.test.images[rows],
+                    pictures=run.figures / "sets.png",
+                )
     clones = _speed(run, study, model, split.test)
     return _page(run, study, Results(records), shown, clones)
 
@@ -169,10 +193,6 @@ def _known(
     )
 
 
-def _file(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name)
-
-
 def _attacked(
     run: Run, name: str, key: jax.Array, known: UpdatedModel, config: Any
 ) -> dict[str, np.ndarray]:
@@ -181,7 +201,7 @@ def _attacked(
         print(f"{name}: {seconds['run']:.1f} s", flush=True)
         return {"guess": found.guess, "log_posterior": found.log_posterior} | seconds
 
-    return run.once(_file(name), compute)
+    return run.once(file_name(name), compute)
 
 
 def _reconstructed(
@@ -191,7 +211,72 @@ def _reconstructed(
         found, seconds = programs.program(updates_leak.reconstruct)(key, known, config)
         return {"x": found.x} | seconds
 
-    return run.once(f"{_file(name)}_image", compute)["x"]
+    return run.once(f"{file_name(name)}_image", compute)["x"]
+
+
+def _copied(
+    run: Run, study: Study, key: jax.Array, public: jax.Array, truth: np.ndarray
+) -> np.ndarray:
+    """The true images, through an autoencoder of the public ones."""
+
+    def compute() -> dict[str, Any]:
+        found, seconds = programs.program(decoder.invert)(
+            key, study.autoencoder, public, public, jnp.asarray(truth), 0
+        )
+        return {"x": found.x} | seconds
+
+    return run.once("autoencoder", compute)["x"]
+
+
+def _sets(
+    run: Run,
+    name: str,
+    key: jax.Array,
+    known: UpdatedModel,
+    config: cbm_gan.Config,
+    *,
+    truth: np.ndarray,
+    pictures: pathlib.Path,
+) -> list[Record]:
+    """How near the images recovered of each set are, put into the truth's order.
+
+    Beside them stand those recovered of another update, and as many public images:
+    sets that look like digits and have nothing to do with this one.
+    """
+
+    def compute() -> dict[str, Any]:
+        found, seconds = programs.program(cbm_gan.attack)(key, known, config)
+        print(f"{name}: {seconds['run']:.1f} s", flush=True)
+        return {"x": found.x, "trace": found.trace[0, 0]} | seconds
+
+    kept = run.once(f"{file_name(name)}_sets", compute)
+    public = np.asarray(known.public)
+    rng = np.random.default_rng(run.seed)
+    drawn = public[rng.integers(0, len(public), truth.shape[:2])]
+    mean = np.broadcast_to(public.mean(0), truth.shape)
+    blind = ((truth - mean) ** 2).mean((1, 2, 3, 4))
+    records, shown = [], {"one update's set": truth[0]}
+    for label, x in {
+        name: kept["x"],
+        f"{name}, null: of another update": np.roll(kept["x"], 1, 0),
+        f"{name}, null: public images": drawn,
+    }.items():
+        matched = matching.match(truth, x)
+        line = metric(matched.mse.mean(1), baseline=blind, perfect=0.0)
+        records.append(Record({"case": label}, "mse", line))
+        shown[label.removeprefix(f"{name}, ")] = matched.x_hat[0]
+    figures.image_grid(
+        [
+            (label, x[:8])
+            for label, x in ({"one update's set": truth[0]} | shown).items()
+        ],
+        pictures,
+    )
+    first, last = (kept["trace"][part].mean() for part in (slice(50), slice(-50, None)))
+    for part, value in (("first 50 steps", first), ("last 50 steps", last)):
+        own = {"case": name, "training": part}
+        records.append(Record(own, "best_match", metric([value])))
+    return records
 
 
 def _labels(
@@ -227,16 +312,6 @@ def _divergence(shares: np.ndarray, guess: np.ndarray) -> np.ndarray:
     """KL(shares | guess) in nats, `[V]`."""
     logs = np.log(np.maximum(shares, 1e-12)) - np.log(np.maximum(guess, 1e-12))
     return (shares * logs).sum(1)
-
-
-def _error(
-    own: dict[str, str], truth: np.ndarray, x: np.ndarray, blind: np.ndarray
-) -> Record:
-    mine, other = (
-        np.asarray(distances.mse(jnp.asarray(truth), jnp.asarray(each)))
-        for each in (x, blind)
-    )
-    return Record(own, "mse", metric(mine, baseline=other, perfect=0.0))
 
 
 def _speed(run: Run, study: Study, model: Target, public: Dataset) -> float:
@@ -279,6 +354,11 @@ def _page(
         pictures.append(
             report.Picture(grid, "The images of the first updates, and those decoded.")
         )
+    sets = run.figures / "sets.png"
+    if sets.is_file():
+        pictures.append(
+            report.Picture(sets, "One set of many images, and what was made of it.")
+        )
     first = lines[0]
     error = list(results.filter(metric="mse"))
     said = ""
@@ -298,7 +378,7 @@ def _page(
         f"right in {first.value.baseline:.2f}.{said}",
         lead=report.Picture(bars, "Labels of updates, by the kind of update."),
         caption="By the kind of update",
-        table=results.pivot(rows=("case",), columns=("metric",)),
+        table=results.pivot(rows=("case", "training"), columns=("metric",)),
         attacked="A classifier, and what becomes of it by each of "
         f"{study.victims} updates, each from the same start; accuracy before: "
         f"{results.value('target_test_accuracy', case='before').value:.3f}.",

@@ -18,7 +18,17 @@ from mijax.attacks.attributes import (
     tree_inversion,
 )
 from mijax.attacks.federated import feature_leakage, participant_gan
-from mijax.attacks.inversion import gmi, inverse_network, lomma, mi_face, ppa
+from mijax.attacks.inversion import (
+    explanation,
+    gamin,
+    gmi,
+    inverse_network,
+    ked_mi,
+    lomma,
+    mi_face,
+    plg_mi,
+    ppa,
+)
 from mijax.attacks.leakage import (
     bayes_optimal,
     cpl,
@@ -45,15 +55,19 @@ from mijax.attacks.pipeline import (
 from mijax.attacks.properties import deep_sets
 from mijax.attacks.split import inverse_network as split_inverse_network
 from mijax.attacks.split import query_free, regularized_mle
-from mijax.attacks.updates import updates_leak
+from mijax.attacks.updates import cbm_gan, updates_leak
 
 ALL = (
     # Inversion of a trained model.
     mi_face,
     gmi,
+    ked_mi,
     lomma,
     ppa,
+    gamin,
+    plg_mi,
     inverse_network,
+    explanation,
     # Gradient leakage.
     dlg,
     idlg,
@@ -85,6 +99,7 @@ ALL = (
     query_free,
     # Data of an online update.
     updates_leak,
+    cbm_gan,
     # Memorization by malicious training code.
     least_significant_bits,
     correlated_values,

@@ -50,6 +50,13 @@ def _tolerance(text: str) -> tuple[str, float]:
         ) from error
 
 
+def _once(flag: str, given: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    for name in dict(given):
+        if [each for each, _ in given].count(name) > 1:
+            raise ValueError(f"--{flag}={name} is there twice: choose one")
+    return dict(given)
+
+
 def _options(text: str) -> dict[str, Any]:
     try:
         options = json.loads(text)
@@ -157,8 +164,8 @@ def main(arguments: Sequence[str] | None = None, name: str = "mijax-audit") -> i
             without=options.without,
             numeric=options.numeric,
             categorical=options.categorical,
-            bins=dict(options.bins),
-            tolerance=dict(options.tolerance),
+            bins=_once("bins", options.bins),
+            tolerance=_once("tolerance", options.tolerance),
             hidden=options.hidden,
             batch=options.batch,
             neurons=options.neurons and models.function(options.neurons, "--neurons"),

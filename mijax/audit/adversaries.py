@@ -80,14 +80,19 @@ def released_answers(
     people: NDArray[np.intp],
     columns: Sequence[str],
     block: int = BLOCK,
+    first: NDArray | None = None,
 ) -> NDArray[np.float64]:
-    """What the model answers about unaltered rows, `[V, C]`."""
-    return np.concatenate(
-        [
-            reader.scores(rows.take(frame, people[some], columns))
-            for some in blocks(len(people), block)
-        ]
-    )
+    """What the model answers about unaltered rows, `[V, C]`.
+
+    `first` is what it has answered about the first block, which is not asked again.
+    """
+    some = blocks(len(people), block)
+    known = [] if first is None else [reader.read(first)]
+    asked = [
+        reader.scores(rows.take(frame, people[each], columns))
+        for each in some[len(known) :]
+    ]
+    return np.concatenate([*known, *asked])
 
 
 def accuracy(scores: NDArray[np.float64], outcome: NDArray) -> float:

@@ -34,9 +34,15 @@ class Kept:
         self._predict, self._name, self._path = predict, name, path
         self._known: dict[bytes, Any] = {}
         self.asked = self.found = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            self._read()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                self._read()
+        except OSError as error:
+            raise ValueError(
+                f"{path} cannot keep answers ({error.strerror}): give another file or "
+                "folder"
+            ) from error
 
     @property
     def size(self) -> int:

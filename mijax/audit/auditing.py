@@ -198,11 +198,15 @@ def table(
     """
     if not isinstance(batch, int | np.integer) or batch < 1:
         raise ValueError(f"--batch={batch}: give a positive number of rows")
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"--seed={seed}: give an integer that is not negative")
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
+        raise ValueError(f"--seed={seed}: give an integer from 0 to 2147483647")
     adapted = models.adapt(model)
     if neurons is not None:
         adapted = dataclasses.replace(adapted, neurons=neurons)
+    cut = {"bins": bins, "tolerance": tolerance}
+    for flag, given in cut.items():
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"{flag} is no dict: give numbers by a column's name")
     planned = planning.make(
         adapted,
         rows.checked(frame),
@@ -220,6 +224,8 @@ def table(
         unknown=unknown,
     )
     if answers is not None:
+        if not isinstance(answers, str | os.PathLike):
+            raise ValueError(f"answers={answers!r} is no path: give that of a file")
         path = pathlib.Path(answers)
         kept = Kept(adapted.predict, adapted.name, path)
         asked = dataclasses.replace(adapted, predict=kept)
@@ -232,16 +238,19 @@ def _audit(
     plan: Plan, batch: int, seed: int, progress: Callable[[str], None]
 ) -> Report:
     columns = _columns(plan)
+    some = adversaries.blocks(len(plan.sides[0]), batch)[0]
     first = models.answer(
-        plan.model, rows.take(plan.frame, plan.sides[0][:batch], columns)
+        plan.model, rows.take(plan.frame, plan.sides[0][some], columns)
     )
     reader = Reader.of(plan.model, plan.categories, first)
     if plan.model.neurons is not None:
         few = rows.take(plan.frame, plan.sides[0][:8], columns)
         models.activations(plan.model, few)
     released = [
-        adversaries.released_answers(reader, plan.frame, people, columns, batch)
-        for people in plan.sides
+        adversaries.released_answers(
+            reader, plan.frame, people, columns, batch, answered
+        )
+        for people, answered in zip(plan.sides, (first, None), strict=True)
     ]
     accuracy = tuple(
         adversaries.accuracy(scores, plan.outcome[people])
@@ -436,6 +445,7 @@ def _judge(
         for name, said in beliefs.items()
     )
     released = [release.name for release in _releases(plan)]
+    released.sort(key=lambda name: WHAT_IF.index(name) if name in WHAT_IF else -1)
     what_if = tuple(
         WhatIf(
             name,

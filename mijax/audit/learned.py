@@ -61,7 +61,7 @@ def lomia(
         beliefs[:, present[0]] = 1.0
         return beliefs
     some = np.random.default_rng(seed).permutation(len(one))[:_MOST]
-    with imputation.threads(len(known)):
+    with imputation.one_thread():
         model = imputation.boosting(seed).fit(known[one[some]], value[some])
         beliefs[:, model.classes_] = model.predict_proba(known)
     beliefs[one] = right[one]

@@ -217,6 +217,14 @@ class Reader:
         if not categories:
             return cls(model, (), "numbers")
         if answers.ndim == 2 and answers.shape[1] != 1:
+            classes = np.array(model.classes or (), object)
+            if len(classes) and (_places(classes, categories) < 0).all():
+                raise ValueError(
+                    f"The classes of the model {model.name}, "
+                    f"{', '.join(map(rows.label, classes[:20]))}, are none of the "
+                    f"target's, {', '.join(categories[:20])}: name the column that it "
+                    "was trained to predict, or write its values alike."
+                )
             return cls(model, categories, "probabilities")
         flat = answers.reshape(len(answers))
         named = _places(flat, categories)
@@ -311,7 +319,7 @@ def answer(model: Model, asked: Frame) -> NDArray[Any]:
     """
     number = rows.size(asked)
     try:
-        said = model.predict(asked)
+        said = model.predict(rows.copied(asked))  # It may change what it is given.
     except (Exception, SystemExit) as error:
         raise ValueError(
             f"The model {model.name} fails on {number} rows of "
@@ -321,10 +329,15 @@ def answer(model: Model, asked: Frame) -> NDArray[Any]:
         ) from error
     try:
         answers = np.asarray(said)
-    except ValueError as error:
+    except Exception as error:
+        what = (
+            "rows of different lengths"
+            if isinstance(error, ValueError)
+            else f"a {type(said).__name__} that cannot be read"
+        )
         raise ValueError(
-            f"The model {model.name} answers with rows of different lengths: it must "
-            "answer with a label, a number, or the probabilities of the classes."
+            f"The model {model.name} answers with {what}: it must answer with a label, "
+            "a number, or the probabilities of the classes."
         ) from error
     if answers.dtype == object and answers.shape == (number,):
         texts = [isinstance(value, str) for value in answers]
@@ -347,7 +360,7 @@ def activations(model: Model, asked: Frame) -> NDArray[np.float32]:
     assert model.neurons is not None
     number = rows.size(asked)
     try:
-        seen = np.asarray(model.neurons(asked))
+        seen = np.asarray(model.neurons(rows.copied(asked)))
         seen = seen.reshape(len(seen), -1).astype(np.float32)
     except Exception as error:
         raise ValueError(

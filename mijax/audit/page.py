@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mijax.audit.auditing import FieldReport, Report, WhatIf
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
   padding: 0 1rem; color: #222; overflow-wrap: anywhere; }
 .verdict { font-size: 1.15rem; font-weight: 600; }
 .scroll { overflow-x: auto; max-width: 100%; }
@@ -24,7 +24,8 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right
   overflow-wrap: normal; vertical-align: bottom; }
 td:not(:first-child) { white-space: nowrap; }
 summary { cursor: pointer; margin: .6rem 0; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; min-width: 11rem; }
+@media print { .scroll { overflow-x: visible; } table { font-size: 11px; } }
 svg { width: 100%; height: auto; }
 """
 _WHAT_IF = (
@@ -80,8 +81,15 @@ def _people(field: "FieldReport", members: int) -> list[list[Any]]:
 
 
 def record_of(report: "Report") -> dict[str, Any]:
-    """Every number of a report, for JSON."""
-    metrics: dict[str, Any] = {}
+    """Every number of a report, for JSON.
+
+    `records` holds lines of `metric`, `labels` and `value`, with an interval (`low`,
+    `high`, `n`) where there is one. The labels are `field`, `of` (members or others)
+    and `attack`, which is `baseline` and `imputation` (without the outcome) of what
+    needs no model; advantage and gain_difference are of members less others.
+    `verdicts` holds, by field, the sentence and what goes with it.
+    """
+    records: list[dict[str, Any]] = []
     verdict: dict[str, Any] = {}
     for field in report.fields:
         name = field.field
@@ -101,28 +109,41 @@ def record_of(report: "Report") -> dict[str, Any]:
             field.uninformed_accuracy,
             strict=True,
         ):
-            metrics[f"attribute_accuracy/{name}-baseline-{who}"] = _line(line)
-            metrics[f"attribute_accuracy/{name}-imputation-{who}"] = {"value": blind}
+            labels = {"field": name, "of": who}
+            records += [
+                _record("attribute_accuracy", line, labels | {"attack": "baseline"}),
+                _record("attribute_accuracy", blind, labels | {"attack": "imputation"}),
+            ]
         for attack in field.attacks:
-            row = f"{name}-{attack.name}"
-            metrics[f"advantage/{row}"] = _line(attack.advantage)
-            metrics[f"gain_difference/{row}"] = _line(attack.memory)
+            labels = {"field": name, "attack": attack.name}
+            records += [
+                _record("advantage", attack.advantage, labels),
+                _record("gain_difference", attack.memory, labels),
+            ]
             for who, side in (("members", attack.members), ("others", attack.others)):
-                metrics[f"attribute_accuracy/{row}-{who}"] = _line(side.accuracy)
-                metrics[f"attribute_gain/{row}-{who}"] = _line(side.mean_gain)
-                metrics[f"attribute_gmean/{row}-{who}"] = {"value": side.g_mean}
-                metrics[f"attribute_mcc/{row}-{who}"] = {"value": side.mcc}
-                metrics[f"precision_at_100/{row}-{who}"] = {
-                    "value": side.precision_at_100
-                }
+                for metric, number in (
+                    ("attribute_accuracy", side.accuracy),
+                    ("attribute_gain", side.mean_gain),
+                    ("attribute_gmean", side.g_mean),
+                    ("attribute_mcc", side.mcc),
+                    ("precision_at_100", side.precision_at_100),
+                ):
+                    records.append(_record(metric, number, labels | {"of": who}))
     return {
         "model": report.model,
         "target": report.target,
         report.metric.replace(" ", "_"): report.accuracy,
         "notes": report.notes,
         "verdicts": verdict,
-        "metrics": metrics,
+        "records": records,
     }
+
+
+def _record(
+    metric: str, number: Interval | float, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    line = _line(number) if isinstance(number, Interval) else {"value": number}
+    return {"metric": metric, "labels": dict(labels), **line}
 
 
 def _what_if(each: "WhatIf") -> dict[str, Any]:
@@ -204,7 +225,7 @@ def _field(field: "FieldReport") -> list[str]:
         f"{field.asked_accuracy[1]:.3f} of others; its answers move with the field for "
         f"{field.moves:.3f} of people.</p>",
         *(f"<p><strong>{_text(said)}</strong></p>" for said in field.warnings),
-        "<details open><summary>What if the model released</summary>",
+        "<details><summary>What if the model released something else</summary>",
         _table(_WHAT_IF, [_released(each) for each in field.what_if]),
         "</details><details><summary>All attacks</summary>",
         _table(head, attacks),

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,8 +101,18 @@ class Plan:
 
 
 def listed(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Names, each once; one may stand alone."""
-    return tuple(dict.fromkeys((names,) if isinstance(names, str) else names))
+    """Names, each once; one may stand alone.
+
+    Raises:
+      ValueError: they are no text.
+    """
+    try:
+        every: tuple[Any, ...] = (names,) if isinstance(names, str) else tuple(names)
+    except TypeError:
+        every = (None,)
+    if not all(isinstance(name, str) for name in every):
+        raise ValueError(f"{names!r} is no name: give a text, or a list of texts.")
+    return tuple(dict.fromkeys(every))
 
 
 def make(
@@ -417,7 +428,12 @@ def _field(
 
 
 def _binned(name: str, numbers: NDArray[np.float64], edges: Sequence[float]) -> Field:
-    edges = [float(edge) for edge in edges]
+    try:
+        edges = [float(edge) for edge in edges]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"--bins={name}: {edges!r} is no list of numbers: give the edges"
+        ) from error
     if not edges or not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
         said = ",".join(f"{edge:g}" for edge in edges)
         raise ValueError(
@@ -442,9 +458,9 @@ def _binned(name: str, numbers: NDArray[np.float64], edges: Sequence[float]) -> 
 
 def _grid(name: str, numbers: NDArray[np.float64], tolerance: float) -> Field:
     """Values of the file that lie about a tolerance apart, as candidates."""
-    if not 0 < tolerance < np.inf:
+    if not isinstance(tolerance, int | float) or not 0 < tolerance < np.inf:
         raise ValueError(
-            f"--tolerance={name}:{tolerance:g}: give a positive distance within which "
+            f"--tolerance={name}:{tolerance}: give a positive distance within which "
             "a guess is right"
         )
     low, high = float(numbers.min()), float(numbers.max())

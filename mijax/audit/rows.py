@@ -51,8 +51,10 @@ def read(path: str, **options: Any) -> Frame:
             ) from None
         return _read(path)
     try:
-        frame = pandas.read_csv(path, **options)
-    except (ValueError, UnicodeDecodeError, TypeError) as error:
+        frame = pandas.read_csv(path, **_options(path, options))
+        if not hasattr(frame, "iloc"):
+            raise TypeError("pieces of a table")
+    except Exception as error:  # Whatever pandas says of options that do not fit.
         line = re.search(r"line \d+", str(error))
         where = f"{path}, {line[0]}," if line else path
         raise ValueError(
@@ -68,8 +70,7 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
         text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
         if "\0" in text:
             raise csv.Error("a zero byte")
-        sample = text.partition("\n")[0]
-        separator = ";" if sample.count(";") > sample.count(",") else ","
+        separator = _separator(text.partition("\n")[0])
         lines = [
             row
             for row in csv.reader(text.splitlines(), delimiter=separator)
@@ -99,6 +100,20 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
             f"{path} has several columns {twice[0]!r}: rename all but one."
         )
     return dict(named)
+
+
+def _separator(header: str) -> str:
+    return max(",;\t", key=header.count)
+
+
+def _options(path: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The user's options, and the separator where none is given."""
+    file = pathlib.Path(path).expanduser()
+    known = {"sep", "delimiter", "encoding", "compression"} & options.keys()
+    if known or file.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        return options
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return {"sep": _separator(lines.readline()), **options}
 
 
 def _typed(cells: Sequence[str]) -> NDArray[Any]:
@@ -143,6 +158,12 @@ def checked(frame: Frame, source: str = "the frame") -> Frame:
                 "row of each."
             )
     known = names(frame)
+    unnamed = [name for name in known if not isinstance(name, str)]
+    if unnamed:
+        raise ValueError(
+            f"{source} has a column {unnamed[0]!r}, which is no text: rename the "
+            "columns, and give a function that turns them back for the model."
+        )
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
         raise ValueError(f"{source} has several columns {twice[0]!r}: rename them.")
@@ -173,6 +194,13 @@ def take(frame: Frame, rows: NDArray[np.intp], columns: Sequence[str]) -> Frame:
     return {name: frame[name][rows] for name in columns}
 
 
+def copied(frame: Frame) -> Frame:
+    """A frame of its own."""
+    if hasattr(frame, "iloc"):
+        return frame.copy()
+    return {name: values.copy() for name, values in frame.items()}
+
+
 def overwritten(
     rows: Frame, name: str, frame: Frame, positions: NDArray[np.intp]
 ) -> Frame:
@@ -186,7 +214,12 @@ def overwritten(
 def is_missing(value: Any) -> bool:
     """Whether a value is None, NaN, or the missing value of pandas."""
     kind = type(value).__name__
-    return value is None or kind in ("NAType", "NaTType") or bool(value != value)
+    if value is None or kind in ("NAType", "NaTType"):
+        return True
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):  # An array, say, is a value.
+        return False
 
 
 def label(value: Any) -> str:
@@ -203,9 +236,17 @@ def coded(values: NDArray[Any]) -> tuple[list[str], NDArray[np.intp]]:
     if values.dtype.kind in "iufb":
         different, codes = np.unique(values, return_inverse=True)
         return [label(value) for value in different], codes
-    text = np.array([label(value) for value in values], object).astype(str)
-    different, codes = np.unique(text, return_inverse=True)
-    return [str(value) for value in different], codes
+    cells = list(values)
+    try:  # True, 1 and 1.0 are equal and look different.
+        keys = list(zip(map(type, cells), cells, strict=True))
+        labels = {key: label(key[1]) for key in dict.fromkeys(keys)}
+    except TypeError:  # Lists, say.
+        keys = [label(value) for value in cells]
+        labels = {key: key for key in keys}
+    different = sorted(set(labels.values()))
+    place = {text: code for code, text in enumerate(different)}
+    found = {key: place[text] for key, text in labels.items()}
+    return different, np.fromiter(map(found.__getitem__, keys), np.intp, len(keys))
 
 
 def numbers(values: NDArray[Any]) -> NDArray[np.float64] | None:
@@ -243,6 +284,11 @@ def membership(frame: Frame, members: str | NDArray[Any]) -> NDArray[np.bool_]:
     named = isinstance(members, str)
     values = column(frame, members) if named else np.asarray(members)
     what = f"the column of members, {members!r}," if named else "members"
+    if values.ndim != 1:
+        raise ValueError(
+            f"{what} has {values.ndim} dimensions: give a column's name, or 1 or 0 for "
+            "each row."
+        )
     different, codes = coded(values)
     said = [_YES.get(value.strip().lower()) for value in different]
     if None in said:

@@ -106,9 +106,9 @@ class Linen(Network):
     module: linen.Module
     method: str = "__call__"
 
-    def __call__(self, params: Any, x: Array) -> Any:
-        """Returns what the model says of `x`, `[B, *shape]`."""
-        return self.module.apply(params, x, method=self.method)
+    def __call__(self, params: Any, x: Array, *labels: Array) -> Any:
+        """Returns what the model says of `x`, `[B, *shape]`, of `labels` if given."""
+        return self.module.apply(params, x, *labels, method=self.method)
 
     def split(self, params: Any) -> tuple[Any, Any]:
         """Parts what is trained from the rest."""

@@ -6,8 +6,10 @@ logistic regression and a forest, and the one of least loss out of fold is taken
 """
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,18 @@ from threadpoolctl import threadpool_limits
 FOLDS = 4
 _CHOICE = 10_000  # rows on which the imputer is chosen; it is then fitted to all
 _FLOOR = 1e-12
-_MANY = 20_000  # rows from which more than one thread helps
+_MANY = 20_000  # rows from which folds are fitted at once
+_WIDE = 400  # coefficients up to which Newton's steps are the cheaper ones
+
+
+class _Logistic(LogisticRegression):
+    """Logistic regression by the solver that is the quicker one for its size."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "_Logistic":
+        """Fits; the optimum is the same."""
+        few = X.shape[1] * len(np.unique(y)) <= _WIDE
+        self.solver = "newton-cholesky" if few else "lbfgs"
+        return super().fit(X, y, sample_weight)
 
 
 def boosting(seed: int) -> HistGradientBoostingClassifier:
@@ -32,13 +45,16 @@ def boosting(seed: int) -> HistGradientBoostingClassifier:
     )
 
 
-def threads(size: int) -> threadpool_limits:
-    """Few rows are fitted by one thread: on a busy machine several wait in a loop."""
-    return threadpool_limits(1 if size < _MANY else None, "openmp")
+def one_thread() -> threadpool_limits:
+    """A fit takes one thread: on a busy machine several wait for each other in loops.
+
+    The limit is of the thread that asks for it.
+    """
+    return threadpool_limits(1, "openmp")
 
 
 _CANDIDATES: dict[str, Callable[[int], Any]] = {
-    "logistic regression": lambda seed: LogisticRegression(max_iter=2000),
+    "logistic regression": lambda seed: _Logistic(max_iter=2000),
     "random forest": lambda seed: RandomForestClassifier(
         50, min_samples_leaf=5, random_state=seed
     ),
@@ -93,7 +109,7 @@ def impute(
             f"{len(values)} members have {len(present)} value(s) of the field: an "
             f"imputation needs at least two values and {FOLDS} members."
         )
-    with threads(len(values)), warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # The loss is what counts.
         return _chosen(x, values, x_others, size, seed, imputers, choice)
 
@@ -136,13 +152,24 @@ def _out_of_fold(
     rare = np.bincount(place, minlength=size).min() < FOLDS
     folds = (KFold if rare else StratifiedKFold)(FOLDS, shuffle=True, random_state=seed)
     said = np.zeros((len(x), size))
-    for inside, outside in folds.split(x, place):
+
+    def fill(fold: tuple[NDArray, NDArray]) -> None:
+        inside, outside = fold
         if len(np.unique(place[inside])) < 2:  # Only one value is left to name.
             said[outside, place[inside][0]] = 1.0
-            continue
-        fitted: Any = clone(model)
-        fitted.fit(x[inside], place[inside])
-        said[np.ix_(outside, fitted.classes_)] = fitted.predict_proba(x[outside])
+            return
+        with one_thread():
+            fitted: Any = clone(model)
+            fitted.fit(x[inside], place[inside])
+            known = fitted.predict_proba(x[outside])
+        said[np.ix_(outside, fitted.classes_)] = known
+
+    if len(x) < _MANY:
+        for fold in folds.split(x, place):
+            fill(fold)
+    else:
+        with ThreadPoolExecutor(min(FOLDS, os.cpu_count() or 1)) as pool:
+            list(pool.map(fill, folds.split(x, place)))
     return said
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
-from mijax.audit import __main__
+from mijax import audit
+from mijax.audit import __main__, models
 
 ROWS = 80
 FOREIGN = (
@@ -77,6 +78,10 @@ def deep(): return {"a": np.ones((3, 2))}
 def broken(): raise FileNotFoundError("answers.db")
 def needs(path): return path
 def no_rows(): return {"a": []}
+
+class Unreadable:
+    def __array__(self, *how, **options): raise RuntimeError("detach me first")
+def unreadable(rows): return Unreadable()
 
 def neurons(rows): return np.ones((size(rows), 3))
 def neurons_raise(rows): raise RuntimeError("no hook")
@@ -168,6 +173,7 @@ def folder(tmp_path_factory):
     (folder / "file").write_text("in the way")
     (folder / "kept").mkdir()
     (folder / "kept" / "answers").write_text("no answers")
+    (folder / "taken" / "answers").mkdir(parents=True)
     return folder
 
 
@@ -404,7 +410,45 @@ CASES = [
     ({"neurons": "bad_mine:neurons_nan"}, "finite"),
     ({"neurons": "bad_mine:neurons_text"}, "cannot be read"),
     ({"resume": None, "workdir": "kept"}, "kept/answers"),
+    ({"resume": None, "workdir": "taken"}, "taken/answers cannot keep"),
+    ({"seed": "4294967296"}, "--seed=4294967296"),
+    (model("unreadable"), "Unreadable that cannot be read"),
 ]
+
+
+def even(rows):
+    return np.full((len(rows["age"]), 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"members": np.ones((ROWS, 2))}, "2 dimensions"),
+        ({"members": None}, "0 dimensions"),
+        ({"model": models.Model(even, "mine", None, ("a", "b"))}, "mine, a, b, are"),
+        ({"sensitive": 3}, "3 is no name"),
+        ({"sensitive": None}, "None is no name"),
+        ({"knows": [2]}, "is no name"),
+        ({"bins": [30]}, "bins is no dict"),
+        ({"bins": {"age": 30}, "sensitive": "age"}, "30 is no list"),
+        ({"tolerance": {"age": "5"}, "sensitive": "age"}, "--tolerance=age:5"),
+        ({"answers": 3}, "answers=3"),
+        ({"sensitive": "dose"}, "'dose' has 80 different"),
+        ({"target": "dose"}, "'dose' has 80 different"),
+    ],
+    ids=lambda case: None if isinstance(case, dict) else case,
+)
+def test_a_mistake_in_python_raises_one_line(wrong, named):
+    """Cells of the column `dose` are arrays."""
+    frame = people() | {"dose": np.empty(ROWS, object)}
+    frame["dose"][:] = list(np.arange(2 * ROWS).reshape(ROWS, 2))
+    usual = {"sensitive": "smokes", "target": "risk", "members": "trained"}
+    given = {"model": even, "frame": frame, **usual, "without": "auto"} | wrong
+    with pytest.raises(ValueError, match=named) as raised:
+        audit.table(**given)
+    said = str(raised.value)
+    assert "\n" not in said and re.search(REMEDY, said), said
+    assert not re.search(FOREIGN, said), said
 
 
 def test_there_are_enough_of_them():

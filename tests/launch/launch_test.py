@@ -49,9 +49,9 @@ def finishes(folder):
     return {path.parent.name: len(path.read_text().split()) for path in paths}
 
 
-def metrics(folder):
+def records(folder):
     return {
-        path.parent.name: json.loads(path.read_text())["metrics"]
+        path.parent.name: json.loads(path.read_text())["records"]
         for path in pathlib.Path(folder).glob("*/result.json")
     }
 
@@ -127,7 +127,7 @@ def test_a_sweep_skips_what_is_done_and_keeps_what_failed(sweep, tmp_path):
     ended = call("sweep", *flags, "--array_parallelism=2")
     assert ended.returncode == 1
     assert "3 done, 2 failed." in ended.stdout
-    assert finishes(folder).keys() == metrics(folder).keys()
+    assert finishes(folder).keys() == records(folder).keys()
     assert set(finishes(folder).values()) == {1} and len(finishes(folder)) == 3
 
     shown = call("status", f"--workdir={folder}").stdout
@@ -179,8 +179,8 @@ def test_launchers_killed_at_random_compute_all_once(
     assert list(finishes(tmp_path / "runs").values()) == [1] * number
     whole = tmp_path / "whole"
     assert call("sweep", *flags, *words, f"--workdir={whole}").returncode == 0
-    assert len(metrics(whole)) == number
-    assert metrics(tmp_path / "runs") == metrics(whole)
+    assert len(records(whole)) == number
+    assert records(tmp_path / "runs") == records(whole)
 
 
 @pytest.mark.process
@@ -348,7 +348,7 @@ def test_a_job_does_not_do_what_is_done_or_being_done(tmp_path, capsys):
     done, busy = Run(TINY, ("--seed=1",)), Run(TINY, ("--seed=2",))
     for run in (done, busy):
         (tmp_path / run.name).mkdir()
-    result = {"experiment": "tiny", "flags": {}, "metrics": {}}
+    result = {"experiment": "tiny", "flags": {}, "records": []}
     (tmp_path / done.name / "result.json").write_text(json.dumps(result))
     words = [
         sys.executable,

@@ -5,17 +5,18 @@ some complete records. For each value of the sensitive field,
 
 1. all records, complete ones and victims, are given that value;
 2. the neurons whose activations correlate most with whether a complete record really
-   has it are chosen, 10 in the paper;
+   has it, rising or falling, are chosen, 10 in the paper;
 3. each of their activations is replaced by its quantile among the complete records, and
-   a victim's score is their average, weighted by the correlations.
+   a victim's score is their average, weighted by the correlations. A neuron that falls
+   with the value is read with its sign turned.
 
 The score times the prior is the belief: with an imputation as the prior, this is the
 paper's WB.IP; with a uniform one, WB.
 
-Departures from the paper: weights are not negative where fewer neurons correlate
-positively than are chosen; where none does, a value's score is 1/2. The neurons are the
-penultimate layer and the logits unless the knowledge names others; the paper takes all
-layers.
+Departures from the paper: it takes neurons that rise with the value alone, so that a
+lone one that falls says nothing; where no neuron correlates, a value's score is 1/2.
+The neurons are the penultimate layer and the logits unless the knowledge names others;
+the paper takes all layers.
 
 References:
   Jayaraman, Evans. Are attribute inference attacks just imputation? CCS 2022.
@@ -94,8 +95,9 @@ def scores(complete: Array, has: Array, victims: Array, neurons: int) -> Array:
     centered = complete - jnp.mean(complete, 0, keepdims=True)
     norm = jnp.linalg.norm(centered, axis=0) * jnp.linalg.norm(has)
     correlation = jnp.where(norm > _TINY, has @ centered / jnp.maximum(norm, _TINY), 0)
-    weight, top = jax.lax.top_k(correlation, min(neurons, complete.shape[1]))
-    weight = jnp.maximum(weight, 0.0)
+    count = min(neurons, complete.shape[1])
+    weight, top = jax.lax.top_k(jnp.abs(correlation), count)
+    sign = jnp.sign(correlation[None, top])
 
     def quantile(known: Array, asked: Array) -> Array:
         known = jnp.sort(known)
@@ -104,7 +106,8 @@ def scores(complete: Array, has: Array, victims: Array, neurons: int) -> Array:
         )
         return below / (2 * known.shape[0])
 
-    response = jax.vmap(quantile, 1, 1)(complete[:, top], victims[:, top]) @ weight
+    known, asked = sign * complete[:, top], sign * victims[:, top]
+    response = jax.vmap(quantile, 1, 1)(known, asked) @ weight
     total = jnp.sum(weight)
     average = response / jnp.maximum(total, _TINY)
     return jnp.maximum(jnp.where(total > _TINY, average, 0.5), _TINY)

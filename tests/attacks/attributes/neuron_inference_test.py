@@ -67,15 +67,26 @@ def test_the_score_is_the_weighted_mean_of_quantiles():
     complete, victims = random.normal(size=(50, 4)), random.normal(size=(7, 4))
     has = random.integers(0, 2, 50).astype(bool)
     complete[:, 1] += 2 * has
-    complete[:, 3] += has
+    complete[:, 3] -= has
     correlation = np.array([np.corrcoef(complete[:, j], has)[0, 1] for j in range(4)])
-    best = np.argsort(-correlation)[:2]
-    quantile = np.array([(complete[:, j] < victims[:, [j]]).mean(1) for j in best]).T
-    expected = np.average(quantile, weights=correlation[best], axis=1)
+    best, sign = np.argsort(-abs(correlation))[:2], np.sign(correlation)
+    assert 1 in best and 3 in best and correlation[3] < 0 < correlation[1]
+    quantile = np.stack(
+        [(sign[j] * complete[:, j] < sign[j] * victims[:, [j]]).mean(1) for j in best],
+        axis=1,
+    )
+    expected = np.average(quantile, weights=abs(correlation[best]), axis=1)
     found = neuron_inference.scores(
         jnp.asarray(complete), jnp.asarray(has), jnp.asarray(victims), 2
     )
     np.testing.assert_allclose(found, np.maximum(expected, 1e-6), rtol=1e-4, atol=1e-6)
+
+
+def test_a_lone_neuron_that_falls_with_the_value_names_it():
+    has = jnp.arange(40) % 2 == 0
+    falls = jnp.where(has, -1.0, 1.0)[:, None] + jnp.linspace(0, 0.1, 40)[:, None]
+    found = neuron_inference.scores(falls, has, jnp.array([[-1.0], [1.0]]), 10)
+    assert found[0] > 0.9 and found[1] < 0.6
 
 
 def test_constant_neurons_say_nothing():

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from scipy.optimize import linear_sum_assignment
 
 from mijax import federation
-from mijax.attacks import updates_leak
+from mijax.attacks import cbm_gan, updates_leak
 from mijax.attacks.updates import shadow_updates
 from mijax.federation import Recipe
 from mijax.knowledge import UpdatedModel
@@ -87,6 +88,51 @@ def test_the_distribution_of_a_set_is_read_from_class_means(model):
     shares = np.mean(np.eye(3)[np.asarray(TRUTH)[rows]], 1)
     prior = np.abs(shares - shares.mean(0)).mean()
     assert np.abs(np.exp(found.log_posterior) - shares).mean() < 0.75 * prior
+
+
+def test_class_means_are_directions(model):
+    differences = np.random.default_rng(0).normal(size=(5, 7, 3))
+    found = updates_leak.class_means(jnp.asarray(differences))
+    means = differences.mean(1)
+    np.testing.assert_allclose(
+        found, means / np.linalg.norm(means, axis=1, keepdims=True), rtol=1e-5
+    )
+    longer = updates_leak.class_means(jnp.asarray(3 * differences))
+    np.testing.assert_allclose(longer, found, rtol=1e-5)
+    assert np.all(updates_leak.class_means(jnp.zeros((2, 7, 3))) == 0)  # no update
+
+
+def matched(truth, found):
+    """The mean squared error of sets of images, in the order that suits them best."""
+    costs = ((truth[:, :, None] - np.asarray(found)[:, None]) ** 2).mean((3, 4, 5))
+    return np.mean([each[linear_sum_assignment(each)].mean() for each in costs])
+
+
+def test_images_of_sets_are_of_the_kinds_that_are_in_them(model):
+    rows = shadow_updates.draw_sets(
+        jax.random.key(3), TRUTH, 3, number=30, size=4, concentration=0.05
+    )
+    after = updated(model, PRIVATE[rows], TRUTH[rows])
+    config = cbm_gan.Config(
+        CONFIG.recipe,
+        CONFIG.shadow,
+        clones=300,
+        set_size=4,
+        shadow_steps=100,
+        widths=(16,),
+        steps=400,
+        concentration=0.05,
+        learning_rate=1e-3,
+        generator_widths=(32,),
+        critic_widths=(16,),
+        samples=20,
+    )
+    found = jax.jit(cbm_gan.attack)(KEY, known(model, after), config)
+    truth = np.asarray(PRIVATE)[np.asarray(rows)]
+    error, null = matched(truth, found.x), matched(truth, np.roll(found.x, 1, 0))
+    mean = np.mean((truth - np.mean(np.asarray(PUBLIC), 0)) ** 2)
+    assert error < 0.8 * min(mean, null)
+    assert found.trace[0, 0, -50:].mean() < 0.7 * found.trace[0, 0, 0]
 
 
 def test_clones_are_updates_one_by_one(model):

@@ -139,6 +139,21 @@ def cross_entropy(prediction: Prediction, labels: Array) -> Array:
     return optax.softmax_cross_entropy_with_integer_labels(prediction.logits, labels)
 
 
+def record_losses(module: nn.Module) -> Callable[[Any, Any], Array]:
+    """Returns `(params, (x [B, ...], labels [B])) -> [B]`, each record's cross-entropy.
+
+    It is for networks without state, such as batch statistics: what records tell of
+    each other would mix them.
+    """
+
+    def losses(params: Any, records: Any) -> Array:
+        x, labels = records
+        prediction: Any = module.apply({"params": params}, x)
+        return cross_entropy(prediction, labels)
+
+    return losses
+
+
 def train_state(
     key: Array,
     module: nn.Module,

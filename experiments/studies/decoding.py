@@ -173,7 +173,9 @@ def measure(run: Run, study: Study) -> report.Page:
         records += _cost(name, scores, released, test.labels)
         observed = jnp.asarray(released[: study.victims])
         if decoder is not None:
-            found = np.asarray(jax.jit(decoder)(release.code(observed)))
+            found = np.asarray(
+                jax.jit(Decoder.__call__)(decoder, release.code(observed))
+            )
             own = {"released": name, "auxiliary": "the owner's"}
             records += _recovered(own, judge, truth, labels, found, mean)
             shown[name] = found

@@ -24,7 +24,13 @@ from benchmarks import timing
 from experiments.harness import flags as common
 from experiments.harness import report
 
-BENCHMARKS = ("gmi", "gradient_leakage", "attribute_inference", "convolution")
+BENCHMARKS = (
+    "gmi",
+    "gradient_leakage",
+    "attribute_inference",
+    "shadow_updates",
+    "convolution",
+)
 
 _RATIOS = "wall speed-up", "cpu speed-up", "mijax's wall speed-up"
 

@@ -14,6 +14,7 @@ import updates_cases
 
 from mijax.knowledge import (
     AllButOne,
+    Explained,
     Labels,
     PartialRecord,
     PartialText,
@@ -35,6 +36,13 @@ CASES = [
     *updates_cases.CASES,
 ]
 BLACK_BOXES = {Scores, Labels}
-COUNTED = {*BLACK_BOXES, PartialRecord, PartialText, SplitQueries, UpdatedModel}
+COUNTED = {
+    *BLACK_BOXES,
+    Explained,
+    PartialRecord,
+    PartialText,
+    SplitQueries,
+    UpdatedModel,
+}
 # The model need not be run.
 WEIGHTS_READ = {AllButOne, ReleasedParameters, TrainingPipeline}

@@ -10,6 +10,8 @@ import tiny
 from contract_case import Case, kinds
 
 from mijax.attacks import (
+    explanation,
+    gamin,
     gmi,
     inverse_network,
     ked_mi,
@@ -19,8 +21,10 @@ from mijax.attacks import (
     ppa,
 )
 from mijax.core import Prior, Reconstruction, Target
-from mijax.knowledge import Scores, WhiteBox, validate
+from mijax.knowledge import Explained, Scores, WhiteBox, validate
+from mijax.knowledge.explained import gradient_times_input
 from mijax.models.decoders import DenseDecoder
+from mijax.models.mlp import MLP
 
 
 def _inversion(attack, config, *, random, **auxiliary):
@@ -116,13 +120,40 @@ def _is_images(found, config):
     assert found.x.min() >= 0 and found.x.max() <= 1
 
 
-def _seen(which, wrap, observed=((0.1, 0.2, 0.7), (1.0, 0.0, 0.0)), public=True):
+def _public():
+    rng = np.random.default_rng(0)
+    return jnp.asarray(rng.uniform(size=(6, *tiny.SHAPE)), jnp.float32)
+
+
+def _seen(
+    kind,
+    which,
+    wrap,
+    observed=((0.1, 0.2, 0.7), (1.0, 0.0, 0.0)),
+    public=True,
+    **auxiliary,
+):
     labels, seed = jnp.array([0, 2]), [1, 2, 1][which]
     model = Target(tiny.variables(seed), wrap(tiny.classify), tiny.SHAPE, tiny.CLASSES)
-    rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.uniform(size=(6, *tiny.SHAPE)), jnp.float32)
     scores = jnp.roll(jnp.asarray(observed), which, 0)
-    return Scores.of(model, labels, public=images if public else None, observed=scores)
+    return kind.of(
+        model,
+        labels,
+        public=_public() if public else None,
+        observed=scores,
+        **auxiliary,
+    )
+
+
+def _explained(kind, which, wrap, **changes):
+    # Of the model itself: far from all that it was trained on, a decoder amplifies
+    # every rounding.
+    model, x = tiny.target(), _public()[which : which + 2]
+    answers = {
+        "observed": jax.nn.softmax(model.predict(x).logits),
+        "explanations": gradient_times_input(model, x),
+    }
+    return _seen(kind, which, wrap, **(answers | changes))
 
 
 def _small(shape):
@@ -134,32 +165,86 @@ def _is_decoded(found, config):
     assert found.candidates.shape == (2, 1, *tiny.SHAPE)
     assert found.trace.shape == (2, 1, config.steps)
     assert found.x.min() >= 0 and found.x.max() <= 1
+    assert found.queries == 6
 
 
-def _refused_decodings(config):
+def _refused_decodings(attack, kind, knowing, config, wrong=()):
     def run(config=config, **changes):
-        known = validate(_seen(0, lambda function: function, **changes))
-        inverse_network.attack(jax.random.key(0), known, config)
+        known = validate(knowing(kind, 0, lambda function: function, **changes))
+        attack.attack(jax.random.key(0), known, config)
 
     for changes, message in [
         ({"observed": [[0.5, 0.5]] * 2}, r"observed confidences are \(2, 2\): give"),
         ({"observed": [[jnp.nan] * 3] * 2}, "observed confidences hold 6"),
         ({"public": False}, "There are no public images"),
         ({"config": dataclasses.replace(config, steps=0)}, "steps is 0"),
+        *wrong,
     ]:
         yield functools.partial(run, **changes), message
 
 
-_DECODING = inverse_network.Config(_small, steps=3, batch_size=4)
-CASES = [
-    Case(
-        inverse_network,
-        Scores,
-        _DECODING,
-        _seen,
+def _decoding(attack, kind, knowing, wrong=()):
+    # Adam makes a step of every rounding, so the steps are short.
+    config = attack.Config(_small, steps=3, batch_size=4, learning_rate=1e-4)
+    return Case(
+        attack,
+        kind,
+        config,
+        functools.partial(knowing, kind),
         _is_decoded,
-        tuple(_refused_decodings(_DECODING)),
+        tuple(_refused_decodings(attack, kind, knowing, config, wrong)),
+    )
+
+
+def _is_generated(found, config):
+    assert found.x.shape == (2, *tiny.SHAPE)
+    assert found.candidates.shape == (2, config.restarts, *tiny.SHAPE)
+    assert found.trace.shape == (2, config.restarts, config.steps)
+    assert found.x.min() >= 0 and found.x.max() <= 1
+    assert found.queries == 2 * 2 * config.batch_size * config.steps
+
+
+def _generating():
+    """GAMIN with small networks; it refuses what other inversions do."""
+    config = gamin.Config(
+        _small,
+        lambda classes: MLP(classes, (4,)),
+        steps=3,
+        batch_size=4,
+        restarts=2,
+        latent_size=3,
+    )
+    for case in _inversion(gamin, config, random=True):
+        refused = (
+            functools.partial(
+                gamin.attack,
+                jax.random.key(0),
+                case.knowing(0, lambda function: function),
+                dataclasses.replace(config, batch_size=0),
+            ),
+            "batch_size is 0: it must be 1 or more",
+        )
+        yield case._replace(check=_is_generated, refused=(*case.refused, refused))
+
+
+CASES = [
+    _decoding(inverse_network, Scores, _seen),
+    _decoding(
+        explanation,
+        Explained,
+        _explained,
+        [
+            (
+                {"explanations": jnp.zeros((2, 5, 5, 1))},
+                r"observed explanations are \(2, 5, 5, 1\): give",
+            ),
+            (
+                {"explanations": jnp.full((2, *tiny.SHAPE), jnp.nan)},
+                "observed explanations hold 128",
+            ),
+        ],
     ),
+    *_generating(),
     *_inversion(mi_face, mi_face.Config(steps=2), random=False),
     *_inversion(gmi, gmi.Config(steps=2, restarts=2), random=True),
     *_inversion(

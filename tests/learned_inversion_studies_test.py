@@ -8,16 +8,20 @@ import pytest
 from flax import linen as nn
 
 from experiments.harness.run import Run
-from experiments.studies import decoding, split_defenses, updates
+from experiments.studies import decoding, split_defenses, surrogates, updates
+from experiments.studies.classifiers import Classifier
 from experiments.studies.decoding import Release, World
 from experiments.studies.split_defenses import Setting
 from mijax import attacks, data
-from mijax.attacks import inverse_network, updates_leak
+from mijax.attacks import gamin, inverse_network, updates_leak
 from mijax.data import Dataset
 from mijax.defenses import feature_noise, mid, nopeek, posterior_noise, top_k
+from mijax.knowledge.explained import gradient_times_input
 from mijax.models.cut import CutNetwork, flatten
+from mijax.models.decoders import DenseDecoder
 from mijax.models.mlp import MLP
 from mijax.models.variational import VariationalMLP
+from mijax.priors import decoder
 
 SPLIT_DECODER = attacks.split_inverse_network.Config(steps=300)
 
@@ -34,6 +38,9 @@ def loaded(number=120):
 
 def network(classes):
     return MLP(classes, (8,), nn.relu)
+
+
+SMALL = Classifier(network, steps=60)
 
 
 @pytest.fixture
@@ -54,19 +61,21 @@ def test_decoding(run):
     study = decoding.Study(
         "blobs",
         world,
-        network,
-        network,
+        SMALL,
+        SMALL,
         {
             "all": Release(),
             "1 largest": Release(lambda made: top_k.top_k(1)),
             "MID": Release(
                 None, lambda classes: VariationalMLP(classes, (8,), 2), mid.mid(0.1)
             ),
+            "explained": Release(explain=gradient_times_input),
+            "null: explained": Release(explain=gradient_times_input, foreign=True),
+            "joint": Release(joint=10.0),
         },
         inverse_network.Config(steps=300),
         "same",
         victims=30,
-        steps=60,
     )
     results = decoding.measure(run, study).results
     mse = results.value("mse", released="all", auxiliary="same")
@@ -75,19 +84,60 @@ def test_decoding(run):
     assert null.value > null.baseline
     assert results.value("score_distortion", released="all").value == 0
     assert results.value("score_distortion", released="1 largest").value > 0
+    explained, foreign = (
+        results.value("mse", released=name).value
+        for name in ("explained", "null: explained")
+    )
+    assert explained < foreign
+    joint = results.value("mse", released="joint", auxiliary="the owner's")
+    assert joint.value < 0.5 * joint.baseline
+    assert results.value("target_test_accuracy", released="joint").value > 0.9
     assert (run.figures / "mse.png").is_file()
+
+
+def test_surrogates(run):
+    better = Classifier(network, steps=300)
+    config = gamin.Config(
+        steps=300,
+        batch_size=16,
+        restarts=4,
+        learning_rate=3e-3,
+        generator_rate=3e-3,
+    )
+    study = surrogates.Study("blobs", "blobs", better, better, config)
+    page = surrogates.measure(run, study)
+    results = page.results
+    taken = results.value("acceptance", attacked=surrogates.TRUE, label="")
+    assert taken.value > 0.6 and taken.n == 12
+    copied = results.value("fidelity", attacked="target", on="generated images")
+    assert copied.value > 0.8
+    null = results.value("target_test_accuracy", attacked=surrogates.NULL, label="")
+    assert null.value < 0.7
+    for name in ("class_accuracy", "top1", "correlation"):
+        assert len(results.filter(metric=name, attacked="target", label="b")) == 1
+    assert len(page.tables[0].rows) == 3
+    assert (run.figures / "generated.png").is_file()
+
+
+def test_correlations():
+    a = np.array([[0, 1, 2], [1, 1, 1]])
+    found = surrogates._correlations(a, np.array([[0, 2, 4], [2, 1, 0], [1, 0, 1]]))
+    np.testing.assert_allclose(found, [[1, -1, 0], [0, 0, 0]], atol=1e-12)
 
 
 def test_split_defenses(run):
     study = split_defenses.Study(
         "blobs",
         "blobs",
-        lambda classes: CutNetwork(
-            ("flatten", "fc", "tanh", "logits"),
-            (flatten, nn.Dense(6), nn.tanh, nn.Dense(classes)),
+        Classifier(
+            lambda classes: CutNetwork(
+                ("flatten", "fc", "tanh", "logits"),
+                (flatten, nn.Dense(6), nn.tanh, nn.Dense(classes)),
+            ),
+            steps=60,
         ),
         "tanh",
-        network,
+        SMALL,
         {
             "none": Setting(),
             "noise": Setting(
@@ -97,7 +147,6 @@ def test_split_defenses(run):
         },
         SPLIT_DECODER,
         victims=20,
-        steps=60,
     )
     results = split_defenses.measure(run, study).results
     plain, noised = (results.value("mse", setting=name) for name in ("none", "noise"))
@@ -126,6 +175,7 @@ def test_updates(run):
         victims=20,
         probes=10,
         steps=30,
+        autoencoder=decoder.Config(lambda shape: DenseDecoder(shape, (16,)), 300),
     )
     page = updates.measure(run, study)
     single = page.results.value("label_accuracy", case="single")
@@ -134,6 +184,8 @@ def test_updates(run):
     assert single.value > max(null.value, noised.value)
     assert page.results.value("label_kl", case="several").baseline > 0
     assert page.results.value("mse", case="single").n == 20
+    copied = page.results.value("mse", case=updates.COPY)
+    assert copied.value < 0.5 * copied.baseline
     assert "shadow updates a minute" in page.knowledge
 
 

@@ -5,6 +5,7 @@ import numpy as np
 
 from experiments.harness.run import Run
 from experiments.studies import split
+from experiments.studies.classifiers import Classifier
 from mijax import attacks, data
 from mijax.attacks import query_free, regularized_mle
 from mijax.data import Dataset
@@ -22,7 +23,9 @@ def test_a_small_study(tmp_path, monkeypatch):
     study = split.Study(
         "noise",
         "noise",
-        lambda classes: cut.lenet(classes, ((2,),), (4,), 3, "SAME"),
+        Classifier(
+            lambda classes: cut.lenet(classes, ((2,),), (4,), 3, "SAME"), steps=3
+        ),
         {"conv1": regularized_mle.Config(steps=80, learning_rate=0.05)},
         {
             "white box": split.white_box,
@@ -36,7 +39,6 @@ def test_a_small_study(tmp_path, monkeypatch):
         shown="conv1",
         weights=(0.0, 10.0),
         victims=4,
-        steps=3,
         published={("white box", "conv1", "psnr"): 40.0},
     )
     for folder in ("figures", "results"):

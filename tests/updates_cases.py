@@ -45,38 +45,43 @@ def _is_labels(found, config):
     assert found.queries == 4 * 3
 
 
-def _refused(config):
-    def run(method=updates_leak.attack, config=config, **changes):
+def _refused(attack, config, wrong):
+    def run(method=attack.attack, config=config, **changes):
         known = updated(0, lambda function: function, **changes)
         method(jax.random.key(0), validate(known), config)
 
     big = dataclasses.replace(config, set_size=7)
     for changes, message in [
-        ({"config": big}, "set_size is 7 but there are 6 public images"),
+        ({"config": big}, "set_size is 7 but of 6 public images 3 are for"),
         ({"probes": jnp.zeros((4, 5, 5, 1))}, r"probing images are \(5, 5, 1\) but"),
         ({"labels": [0, 1]}, r"There are \(2,\) labels of 6"),
         ({"labels": [0, 1, 2, 0, 1, 3]}, "labels hold 3"),
-        (
-            {
-                "method": updates_leak.reconstruct,
-                "config": dataclasses.replace(config, set_size=2),
-            },
-            "set_size is 2: only a set of 1",
-        ),
+        *wrong,
     ]:
         yield functools.partial(run, **changes), message
+
+
+def _case(attack, config, check, wrong):
+    refused = tuple(_refused(attack, config, wrong))
+    return Case(attack, UpdatedModel, config, updated, check, refused)
 
 
 _CONFIG = updates_leak.Config(
     shadow=small, widths=(4,), clones=6, shadow_steps=2, steps=2, batch_size=4
 )
 CASES = [
-    Case(
+    _case(
         updates_leak,
-        UpdatedModel,
         _CONFIG,
-        updated,
         _is_labels,
-        tuple(_refused(_CONFIG)),
-    )
+        [
+            (
+                {
+                    "method": updates_leak.reconstruct,
+                    "config": dataclasses.replace(_CONFIG, set_size=2),
+                },
+                "set_size is 2: only a set of 1",
+            )
+        ],
+    ),
 ]

@@ -5,7 +5,7 @@ background knowledge alignment. CCS 2019. doi:10.1145/3319535.3354261. Figures o
 inputs recovered from truncated confidences; the paper tabulates no error of MNIST.
 
     python -m experiments yang2019_background_alignment  # 2 CPU cores, 3 min
-    python -m experiments yang2019_background_alignment --kind=faces
+    python -m experiments yang2019_background_alignment --kind=faces  # lfw, objects
     python -m experiments yang2019_background_alignment --preset=paper  # MNIST, GPU
 """
 
@@ -17,6 +17,7 @@ from flax import linen as nn
 from experiments.harness import flags
 from experiments.harness.run import Run
 from experiments.studies import decoding
+from experiments.studies.classifiers import Classifier, evaluator
 from experiments.studies.decoding import Release, Study, World
 from mijax import data
 from mijax.attacks import inverse_network
@@ -26,6 +27,9 @@ from mijax.models.lenet import LeNet
 from mijax.models.mlp import MLP
 
 _SIDE = 28
+_RELATED = 4000  # images of other classes that the adversary has at most
+_JUDGED = 100  # classes that the evaluator knows at most; else it knows private ones
+_OBJECTS = 12_000  # images of CIFAR-10 in all
 
 
 def truncated(*numbers: int) -> dict[str, Release]:
@@ -53,22 +57,44 @@ def faces(run: Run) -> World:
     )
 
 
+def wild_faces(run: Run) -> World:
+    """LFW's 62 people of 20 images or more are private; 4,000 of others related."""
+    loaded = data.load("lfw64", data_dir=run.data_dir, size=_SIDE)
+    private = np.flatnonzero(loaded.counts() >= 20)
+    return _world(f"{len(private)} people of LFW", loaded, private, None, run.seed, 0.5)
+
+
+def objects(run: Run) -> World:
+    """CIFAR-10's airplanes to deer are private; the other five classes related."""
+    loaded = data.load("cifar10_jpeg75", data_dir=run.data_dir)
+    rows = np.random.default_rng(run.seed).permutation(len(loaded))[:_OBJECTS]
+    some = dataclasses.replace(
+        loaded, images=loaded.images[rows], labels=loaded.labels[rows]
+    )
+    return _world("5 classes of CIFAR-10", some, range(5), None, run.seed, 0.3)
+
+
 def _world(name, loaded: Dataset, private, other, seed: int, share: float) -> World:
     sides = data.by_label(loaded, [int(label) for label in private])
     mine = data.train_test(sides.private, test_fraction=share, seed=seed)
     rest = data.train_test(mine.test, test_fraction=0.5, seed=seed)
-    everyone = data.train_test(loaded, test_fraction=0.2, seed=seed)
+    judge = data.train_test(sides.private, test_fraction=0.2, seed=seed)
+    if len(loaded.names) <= _JUDGED:
+        everyone = data.train_test(loaded, test_fraction=0.2, seed=seed)
+        judge = _numbered(everyone, loaded, private)
     order = np.random.default_rng(seed)
+    auxiliaries = {
+        "same": rest.train.images,
+        "related": order.permutation(sides.public.images)[:_RELATED],
+    }
+    if other is not None:
+        auxiliaries["other"] = order.permutation(other)
     return World(
         name,
         TrainTest(mine.train, rest.test),
         rest.train,
-        {
-            "same": rest.train.images,
-            "related": order.permutation(sides.public.images),
-            "other": order.permutation(other),
-        },
-        _numbered(everyone, loaded, private),
+        auxiliaries,
+        judge,
     )
 
 
@@ -89,9 +115,10 @@ def _numbered(everyone: TrainTest, loaded: Dataset, private) -> TrainTest:
 DIGITS = Study(
     title="Inputs from their confidences",
     data=digits,
-    network=lambda classes: MLP(classes, (256,), nn.relu),
-    judge=lambda classes: LeNet(classes, (6, 16), (5, 5), (True, True), (84,), "SAME"),
-    releases=truncated(1, 3),
+    target=Classifier(lambda classes: MLP(classes, (256,), nn.relu)),
+    judge=Classifier(evaluator),
+    releases=truncated(1, 3)
+    | {"all, decoder trained with the target": Release(joint=10.0)},
     differences=(
         "5,000 digits and a perceptron; the paper has 60,000 and convolutions",
         "the decoder is a perceptron, the paper's transposed convolutions",
@@ -109,18 +136,42 @@ FACES = dataclasses.replace(
         DIGITS.differences[1],
     ),
 )
+LFW = dataclasses.replace(
+    FACES,
+    data=wild_faces,
+    releases=truncated(1, 10),
+    victims=300,
+    differences=(
+        "Labeled Faces in the Wild, 28x28: 62 people with 20 images or more; the paper "
+        "has FaceScrub's 530 and CelebA, 64x64",
+        DIGITS.differences[1],
+    ),
+)
+OBJECTS = dataclasses.replace(
+    DIGITS,
+    data=objects,
+    target=Classifier(
+        lambda classes: LeNet(classes, (16, 32), (5, 5), (True, True), (128,))
+    ),
+    releases=truncated(1),
+    differences=(
+        "12,000 images of CIFAR-10, compressed with loss, and a small network",
+        DIGITS.differences[1],
+    ),
+)
 PAPER = dataclasses.replace(
     DIGITS,
-    network=lambda classes: LeNet(
-        classes, (32, 64), (5, 5), (True, True), (256,), "SAME"
+    target=Classifier(
+        lambda classes: LeNet(classes, (32, 64), (5, 5), (True, True), (256,), "SAME"),
+        steps=10_000,
     ),
+    judge=Classifier(evaluator, steps=10_000),
     attack=inverse_network.Config(steps=50_000, batch_size=128, learning_rate=2e-4),
-    steps=10_000,
     victims=2000,
 )
 main = decoding.main(
     "yang2019_background_alignment",
-    quick={"digits": DIGITS, "faces": FACES},
+    quick={"digits": DIGITS, "faces": FACES, "lfw": LFW, "objects": OBJECTS},
     paper={"digits": PAPER},
 )
 

@@ -16,32 +16,15 @@ from flax import linen as nn
 from jax.tree_util import Partial
 
 from experiments.harness import flags
-from experiments.harness.run import Run
 from experiments.studies import decoding
-from experiments.studies.decoding import Release, Study, Trained, World
-from mijax import data
+from experiments.studies.classifiers import Classifier, evaluator
+from experiments.studies.decoding import Release, Study, Trained
 from mijax.attacks import inverse_network
 from mijax.core import Defense
-from mijax.data import TrainTest
 from mijax.defenses import mid, rounding
 from mijax.defenses.trainers.purifier import purifier
-from mijax.models.lenet import LeNet
 from mijax.models.mlp import MLP
 from mijax.models.variational import VariationalMLP
-
-
-def digits(run: Run) -> World:
-    """All ten digits; the adversary has other images of them, as the purifier has."""
-    loaded = data.load(run.dataset or "mnist5k", data_dir=run.data_dir)
-    split = data.train_test(loaded, test_fraction=0.6, seed=run.seed)
-    rest = data.train_test(split.test, test_fraction=0.34, seed=run.seed)
-    return World(
-        "digits",
-        TrainTest(split.train, rest.test),
-        rest.train,
-        {"same": rest.train.images},
-        TrainTest(rest.train, rest.test),
-    )
 
 
 def purified(bottleneck: int, steps: int = 5000) -> Release:
@@ -70,9 +53,9 @@ def bottleneck(weight: float) -> Release:
 
 QUICK = Study(
     title="Purified confidences against a decoder",
-    data=digits,
-    network=lambda classes: MLP(classes, (256,), nn.relu),
-    judge=lambda classes: LeNet(classes, (6, 16), (5, 5), (True, True), (84,), "SAME"),
+    data=decoding.digits,
+    target=Classifier(lambda classes: MLP(classes, (256,), nn.relu)),
+    judge=Classifier(evaluator),
     releases={
         "all": Release(),
         "purifier, bottleneck of 8": purified(8),
@@ -96,8 +79,9 @@ PAPER = dataclasses.replace(
         "purifier, bottleneck of 2": purified(2, 50_000),
         **{f"bottleneck, MID {w:g}": bottleneck(w) for w in (1e-3, 1e-2, 0.5)},
     },
+    target=dataclasses.replace(QUICK.target, steps=5000),
+    judge=dataclasses.replace(QUICK.judge, steps=5000),
     attack=inverse_network.Config(steps=50_000, batch_size=128),
-    steps=5000,
     victims=2000,
 )
 main = decoding.main(

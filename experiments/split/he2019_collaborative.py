@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from experiments.harness import flags
 from experiments.studies import split
+from experiments.studies.classifiers import Classifier
 from experiments.studies.split import Study, World
 from mijax import attacks
 from mijax.attacks import query_free, regularized_mle
@@ -106,12 +107,19 @@ CIFAR = _table(
         ),
     }
 )
+
+
+def cifar_network(classes: int) -> cut.CutNetwork:
+    """The paper's network of CIFAR-10: six convolutions."""
+    return cut.lenet(classes, ((64, 64), (128, 128), (128, 128)), (1024,), 3, "SAME")
+
+
 SHALLOW = regularized_mle.Config(steps=500, learning_rate=1e-2)
 DEEP = regularized_mle.Config(steps=1000, learning_rate=1e-2)
 QUICK = Study(
     title="Images from the features that cross a split network",
     dataset="mnist5k",
-    network=cut.lenet,
+    target=Classifier(cut.lenet),
     searches={"conv1": SHALLOW, "relu2": DEEP, "fc1": DEEP},
     adversaries=adversaries(query_free.Config(steps=600), 1500),
     shown="relu2",
@@ -144,14 +152,12 @@ PAPER = dataclasses.replace(
     ),
     victims=64,
     test_fraction=1 / 7,
-    steps=10_000,
+    target=Classifier(cut.lenet, steps=10_000),
 )
 PAPER_CIFAR = dataclasses.replace(
     PAPER,
     dataset="cifar10_jpeg75",
-    network=lambda classes: cut.lenet(
-        classes, ((64, 64), (128, 128), (128, 128)), (1024,), 3, "SAME"
-    ),
+    target=Classifier(cifar_network, steps=10_000),
     searches={
         "conv11": SHALLOW,
         "relu22": regularized_mle.Config(steps=5000, learning_rate=1e-3),

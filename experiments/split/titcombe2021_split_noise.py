@@ -15,13 +15,13 @@ from flax import linen as nn
 
 from experiments.harness import flags
 from experiments.studies import split_defenses
+from experiments.studies.classifiers import Classifier, evaluator
 from experiments.studies.split_defenses import Setting, Study
 from mijax import attacks
 from mijax.core import chain
 from mijax.defenses import feature_noise, nopeek
 from mijax.models.cut import CutNetwork, flatten
 from mijax.models.layers import Conv, max_pool
-from mijax.models.lenet import LeNet
 
 inverse_network = attacks.split_inverse_network
 
@@ -80,9 +80,9 @@ def convolutional(classes: int) -> CutNetwork:
 QUICK = Study(
     title="Noise and NoPeek on what crosses a split network",
     dataset="mnist5k",
-    network=perceptron,
+    target=Classifier(perceptron, steps=1000),
     layer="tanh2",
-    judge=lambda classes: LeNet(classes, (6, 16), (5, 5), (True, True), (84,), "SAME"),
+    judge=Classifier(evaluator, steps=1000),
     settings={
         "none": Setting(),
         "noise .5": noise(0.5),
@@ -102,7 +102,8 @@ QUICK = Study(
 PAPER = dataclasses.replace(
     QUICK,
     dataset="mnist",
-    network=convolutional,
+    target=Classifier(convolutional, 3000, 128, 1e-4),
+    judge=Classifier(evaluator, 3000, 128),
     settings={
         "none": Setting(),
         **{f"noise {scale:g}": noise(scale) for scale in (0.1, 0.2, 0.5, 1, 2, 5)},
@@ -113,9 +114,6 @@ PAPER = dataclasses.replace(
     },
     attack=inverse_network.Config(steps=20_000, batch_size=128),
     victims=2000,
-    steps=3000,
-    batch_size=128,
-    learning_rate=1e-4,
 )
 main = split_defenses.main("titcombe2021_split_noise", quick=QUICK, paper=PAPER)
 

@@ -12,19 +12,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 
 from experiments.harness import figures, programs, report
 from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
+from experiments.studies.classifiers import Classifier, errors, file_name, named
 from mijax import data
-from mijax.attacks import inverse_network
+from mijax.attacks import explanation, inverse_network
 from mijax.core import Defense, Target, chain
 from mijax.data import Dataset, TrainTest
-from mijax.knowledge import Scores
-from mijax.metrics import images as distances
+from mijax.knowledge import Explained, Scores
+from mijax.knowledge.explained import Explain
+from mijax.priors.decoder import Decoder
 
 NULL = "null: another input's scores"
 
@@ -72,12 +73,20 @@ class Release:
       network: of the number of classes, where the target is another one.
       objective: a defense of the training loss.
       code: of the attacked confidences.
+      explain: the explanation that is released with them; None for none.
+      foreign: whether the explanations of the attacked inputs are another model's, of
+        the same training: what the adversary reads in them is then not the target's.
+      joint: the weight of the decoder's error where the owner trains target and decoder
+        together on the private images; None for an adversary that trains its own.
     """
 
     defense: Callable[[Trained], Defense] | None = None
     network: Callable[[int], nn.Module] | None = None
     objective: Defense = Defense()
     code: Callable[[jax.Array], jax.Array] = inverse_network.log_scores
+    explain: Explain | None = None
+    foreign: bool = False
+    joint: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,31 +96,39 @@ class Study:
     Attributes:
       title: of the page.
       data: who is private, from `--dataset`, the data folder and the seed.
-      network: of the target, from the number of classes.
-      judge: the evaluator's.
+      target: the classifier that is attacked.
+      judge: the evaluator.
       releases: by name; the first is without a defense.
       attack: of the decoder.
       reduced: the auxiliary set with which all releases are attacked; every other is
         attacked with the first release alone.
       victims: test images that are attacked.
-      steps: of the target's training.
-      batch_size: examples a step.
-      learning_rate: of Adam.
       differences: from the paper's set-up.
     """
 
     title: str
     data: Callable[[Run], World]
-    network: Callable[[int], nn.Module]
-    judge: Callable[[int], nn.Module]
+    target: Classifier
+    judge: Classifier
     releases: Mapping[str, Release]
     attack: inverse_network.Config = inverse_network.Config()
     reduced: str = "related"
     victims: int = 500
-    steps: int = 600
-    batch_size: int = 64
-    learning_rate: float = 1e-3
     differences: tuple[str, ...] = ()
+
+
+def digits(run: Run) -> World:
+    """All ten digits; the adversary has other images of them, as the purifier has."""
+    loaded = data.load(run.dataset or "mnist5k", data_dir=run.data_dir)
+    split = data.train_test(loaded, test_fraction=0.6, seed=run.seed)
+    rest = data.train_test(split.test, test_fraction=0.34, seed=run.seed)
+    return World(
+        "digits",
+        TrainTest(split.train, rest.test),
+        rest.train,
+        {"same": rest.train.images},
+        TrainTest(rest.train, rest.test),
+    )
 
 
 def main(
@@ -127,7 +144,7 @@ def measure(run: Run, study: Study) -> report.Page:
     """Trains the targets, releases, decodes, judges, and tells."""
     world = study.data(run)
     keys = run.keys("target", "judge", "defense", "attack")
-    judge, judged = _train(run, study, keys["judge"], "evaluator", study.judge, world)
+    judge, judged = study.judge.train(run, keys["judge"], "evaluator", world.judge)
     test = data.shuffled(world.private.test, seed=run.seed)
     truth = test.images[: study.victims]
     labels = test.labels[: study.victims]
@@ -143,20 +160,9 @@ def measure(run: Run, study: Study) -> report.Page:
     oracle = {"released": "the label alone: its class's mean", "auxiliary": "same"}
     records += _recovered(oracle, judge, truth, labels, means[labels], mean)
     shown = {"private input": truth}
-    targets: dict[Any, tuple[Target, np.ndarray]] = {}
+    targets: dict[Any, Target] = {}
     for name, release in study.releases.items():
-        form = release.network, release.objective.objective is None
-        if form not in targets or not form[1]:
-            targets[form] = _train(
-                run,
-                study,
-                keys["target"],
-                f"target {name}",
-                release.network or study.network,
-                world,
-                release.objective,
-            )
-        target, _ = targets[form]
+        target, decoder = _target(run, study, keys["target"], name, world, targets)
         defense = chain()
         if release.defense is not None:
             made = Trained(keys["defense"], target, jnp.asarray(world.reference.images))
@@ -165,17 +171,33 @@ def measure(run: Run, study: Study) -> report.Page:
             _scores(target, own, test.images) for own in (None, defense.output)
         )
         records += _cost(name, scores, released, test.labels)
+        observed = jnp.asarray(released[: study.victims])
+        if decoder is not None:
+            found = np.asarray(
+                jax.jit(Decoder.__call__)(decoder, release.code(observed))
+            )
+            own = {"released": name, "auxiliary": "the owner's"}
+            records += _recovered(own, judge, truth, labels, found, mean)
+            shown[name] = found
+            continue
         first = name == next(iter(study.releases))
         for auxiliary, public in world.auxiliaries.items():
             if auxiliary != study.reduced and not first:
                 continue
-            known = Scores.of(
-                target,
-                jnp.asarray(labels),
-                release=defense.output,
-                public=jnp.asarray(public),
-                observed=jnp.asarray(released[: study.victims]),
-            )
+            common = {
+                "labels": jnp.asarray(labels),
+                "release": defense.output,
+                "public": jnp.asarray(public),
+                "observed": observed,
+            }
+            known: Scores | Explained
+            if release.explain is None:
+                known = Scores.of(target, **common)
+            else:
+                maps = _maps(run, study, keys["target"], target, release, world, truth)
+                known = Explained.of(
+                    target, explain=release.explain, explanations=maps, **common
+                )
             found = _attacked(
                 run, f"{name}_{auxiliary}", keys["attack"], known, study, release
             )
@@ -192,27 +214,78 @@ def measure(run: Run, study: Study) -> report.Page:
     return _page(run, study, world, Results(records), shown)
 
 
-def _train(
+def _maps(
+    run: Run,
+    study: Study,
+    key: jax.Array,
+    target: Target,
+    release: Release,
+    world: World,
+    truth: np.ndarray,
+) -> jax.Array:
+    """The explanations of the attacked inputs, the target's or another model's."""
+    if release.foreign:
+        other = jax.random.fold_in(key, 1)
+        target, _ = study.target.train(run, other, "another target", world.private)
+    return jax.jit(release.explain)(target, truth)
+
+
+def _target(
     run: Run,
     study: Study,
     key: jax.Array,
     name: str,
-    network: Callable[[int], nn.Module],
     world: World,
-    objective: Defense = Defense(),
-) -> tuple[Target, np.ndarray]:
-    images = world.judge if name == "evaluator" else world.private
-    return run.train(
-        key,
-        name.replace(" ", "_"),
-        network(len(images.train.names)),
-        images,
-        optimizer=optax.adam(study.learning_rate),
-        steps=study.steps,
-        batch_size=study.batch_size,
-        objective=objective.objective,
-        chunk=500,
-    )
+    targets: dict[Any, Target],
+) -> tuple[Target, Decoder | None]:
+    """The target of a release, and the decoder that was trained with it, if one was.
+
+    Targets that are trained alike are one, kept in `targets`.
+    """
+    release = study.releases[name]
+    target = study.target
+    if release.network is not None:
+        target = dataclasses.replace(target, network=release.network)
+    if release.joint is not None:
+        return _trained_with_decoder(run, study, key, name, target, world)
+    form = release.network, release.objective.objective is None
+    if form not in targets or not form[1]:
+        targets[form], _ = target.train(
+            run, key, f"target {name}", world.private, release.objective
+        )
+    return targets[form], None
+
+
+def _trained_with_decoder(
+    run: Run,
+    study: Study,
+    key: jax.Array,
+    name: str,
+    target: Classifier,
+    world: World,
+) -> tuple[Target, Decoder]:
+    images, release = world.private.train, study.releases[name]
+    module, shape = target.network(len(images.names)), images.images.shape[1:]
+    config = dataclasses.replace(study.attack, code=release.code)
+    together = inverse_network.joint(module, shape, release.joint or 0.0, config)
+
+    def fit(key: jax.Array, data: Any) -> Any:
+        size = min(config.batch_size, len(images))
+        return together.fit(key, data, batch_size=size, steps=config.steps)[0]
+
+    arrays = jnp.asarray(images.images), jnp.asarray(images.labels)
+    form = jax.eval_shape(fit, key, arrays)
+
+    def compute() -> dict[str, Any]:
+        trained, seconds = programs.program(fit)(key, arrays)
+        leaves = jax.tree.leaves(trained)
+        return {f"leaf{i}": leaf for i, leaf in enumerate(leaves)} | seconds
+
+    kept = run.once(file_name(f"with decoder {name}"), compute)
+    structure = jax.tree.structure(form)
+    leaves = [jnp.asarray(kept[f"leaf{i}"]) for i in range(structure.num_leaves)]
+    variables, decoder = jax.tree.unflatten(structure, leaves)
+    return Target.from_linen(module, variables, shape), decoder
 
 
 def _scores(target: Target, release: Any, x: np.ndarray) -> np.ndarray:
@@ -236,16 +309,22 @@ def _cost(
 
 
 def _attacked(
-    run: Run, name: str, key: jax.Array, known: Scores, study: Study, release: Release
+    run: Run,
+    name: str,
+    key: jax.Array,
+    known: Scores | Explained,
+    study: Study,
+    release: Release,
 ) -> np.ndarray:
     config = dataclasses.replace(study.attack, code=release.code)
+    method = explanation if isinstance(known, Explained) else inverse_network
 
     def compute() -> dict[str, Any]:
-        found, seconds = programs.program(inverse_network.attack)(key, known, config)
+        found, seconds = programs.program(method.attack)(key, known, config)
         print(f"{name}: {seconds['run']:.1f} s", flush=True)
         return {"x": found.x, "queries": found.queries} | seconds
 
-    return run.once("".join(c if c.isalnum() else "_" for c in name), compute)["x"]
+    return run.once(file_name(name), compute)["x"]
 
 
 def _recovered(
@@ -257,26 +336,14 @@ def _recovered(
     blind: np.ndarray | None,
 ) -> list[Record]:
     """Error and similarity, and whether the evaluator sees the input's class."""
-    guess = programs.batched(lambda x: judge.predict(x).logits)
-
-    def seen(x: np.ndarray) -> np.ndarray:
-        return (guess(np.asarray(x)).argmax(1) == classes).astype(float)
-
+    seen = named(judge, found, classes)
     if blind is None:
-        return [Record(labels, "top1", metric(seen(found)))]
-    line = metric(seen(found), baseline=seen(blind), perfect=1.0)
-    records = [Record(labels, "top1", line)]
-    for name, distance, perfect in (
-        ("mse", distances.mse, 0.0),
-        ("ssim", distances.ssim, 1.0),
-    ):
-        mine, other = (
-            np.asarray(distance(jnp.asarray(truth), jnp.asarray(x)))
-            for x in (found, blind)
-        )
-        line = metric(mine, baseline=other, perfect=perfect)
-        records.append(Record(labels, name, line))
-    return records
+        return [Record(labels, "top1", metric(seen))]
+    line = metric(seen, baseline=named(judge, blind, classes), perfect=1.0)
+    return [
+        Record(labels, "top1", line),
+        *errors(labels, truth, found, blind),
+    ]
 
 
 def _page(

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.harness import figures, programs, report
 from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
+from experiments.studies.classifiers import Classifier, errors, file_name
 from mijax import attacks, data
 from mijax.attacks import query_free, regularized_mle
 from mijax.core import Target
@@ -66,7 +66,7 @@ class Study:
     Attributes:
       title: of the page.
       dataset: of `mijax.data.load`, where `--dataset` is not given.
-      network: from the number of classes.
+      target: the classifier that is split, whose network is a `CutNetwork`.
       searches: rMLE by the layer after which the network is cut.
       adversaries: by name; "white box" is the one whose null case is shown.
       shown: the layer in the picture.
@@ -74,25 +74,19 @@ class Study:
       victims: test images that are attacked.
       test_fraction: of the images; victims are drawn from them, and the rest are
         `others`.
-      steps: of the target's training.
-      batch_size: examples a step.
-      learning_rate: of Adam.
       differences: from the paper's set-up.
       published: `(adversary, layer, metric)` to the paper's number.
     """
 
     title: str
     dataset: str
-    network: Callable[[int], CutNetwork]
+    target: Classifier
     searches: Mapping[str, regularized_mle.Config]
     adversaries: Mapping[str, Adversary]
     shown: str
     weights: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0)
     victims: int = 16
     test_fraction: float = 0.4
-    steps: int = 600
-    batch_size: int = 64
-    learning_rate: float = 1e-3
     differences: tuple[str, ...] = ()
     published: Mapping[tuple[str, str, str], float] = dataclasses.field(
         default_factory=dict
@@ -191,18 +185,9 @@ def measure(run: Run, study: Study) -> report.Page:
     """Trains the target, cuts it, attacks at each layer, and tells."""
     loaded = data.load(run.dataset or study.dataset, data_dir=run.data_dir)
     split = data.train_test(loaded, test_fraction=study.test_fraction, seed=run.seed)
-    module = study.network(len(loaded.names))
+    module = study.target.network(len(loaded.names))
     keys = run.keys("target", "attack", "order")
-    target, hits = run.train(
-        keys["target"],
-        "target",
-        module,
-        split,
-        optimizer=optax.adam(study.learning_rate),
-        steps=study.steps,
-        batch_size=study.batch_size,
-        chunk=500,
-    )
+    target, hits = study.target.train(run, keys["target"], "target", split)
     order = np.asarray(jax.random.permutation(keys["order"], len(split.test)))
     truth = split.test.images[order[: study.victims]]
     others = _some(split.test, order[study.victims :])
@@ -279,7 +264,7 @@ def _attacked(run: Run, name: str, made: tuple[Any, tuple[Any, ...]]) -> np.ndar
         print(f"{name}: {seconds['run']:.1f} s", flush=True)
         return {"x": found.x, "queries": found.queries} | seconds
 
-    return run.once(name.replace(" ", "_").replace(",", ""), compute)["x"]
+    return run.once(file_name(name), compute)["x"]
 
 
 def _judged(
@@ -289,25 +274,9 @@ def _judged(
     blind: np.ndarray,
     published: Mapping[tuple[str, str, str], float],
 ) -> list[Record]:
-    measures = {
-        "psnr": (distances.psnr, None),
-        "ssim": (distances.ssim, 1.0),
-        "mse": (distances.mse, 0.0),
-    }
     own = (labels["adversary"], labels.get("layer", ""))
-    return [
-        Record(
-            labels,
-            name,
-            metric(
-                np.asarray(measure(truth, jnp.asarray(found))),
-                baseline=np.asarray(measure(truth, jnp.asarray(blind))),
-                perfect=perfect,
-                paper=published.get((*own, name)),
-            ),
-        )
-        for name, (measure, perfect) in measures.items()
-    ]
+    paper = {name: x for (*at, name), x in published.items() if tuple(at) == own}
+    return errors(labels, truth, found, blind, ("psnr", "ssim", "mse"), paper)
 
 
 def _page(

@@ -13,20 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 
 from experiments.harness import figures, programs, report, resumable
 from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
+from experiments.studies.classifiers import Classifier, errors, file_name, named
 from mijax import attacks, data, training
 from mijax.core import Defense, Target
 from mijax.data import Dataset, TrainTest
 from mijax.defenses.nopeek import distance_correlation
 from mijax.knowledge import Half, SplitQueries
-from mijax.metrics import images as distances
 from mijax.models import cut
-from mijax.models.cut import CutNetwork
 
 inverse_network = attacks.split_inverse_network
 _CORRELATED = 256  # images whose distance correlation is measured
@@ -47,29 +45,23 @@ class Study:
     Attributes:
       title: of the page.
       dataset: of `mijax.data.load`, where `--dataset` is not given.
-      network: from the number of classes.
+      target: the classifier that is split, whose network is a `CutNetwork`.
       layer: after which it is cut.
-      judge: the network of the evaluator, which reads classes of recovered images.
+      judge: the evaluator, which reads classes of recovered images.
       settings: by name; the first has no defense.
       attack: of the decoder.
       victims: test images that are attacked.
-      steps: of the split network's training.
-      batch_size: examples a step.
-      learning_rate: of Adam.
       differences: from the paper's set-up.
     """
 
     title: str
     dataset: str
-    network: Callable[[int], CutNetwork]
+    target: Classifier
     layer: str
-    judge: Callable[[int], nn.Module]
+    judge: Classifier
     settings: Mapping[str, Setting]
     attack: inverse_network.Config = inverse_network.Config()
     victims: int = 500
-    steps: int = 1000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
     differences: tuple[str, ...] = ()
 
 
@@ -91,15 +83,8 @@ def measure(run: Run, study: Study) -> report.Page:
     held = data.train_test(split.test, test_fraction=0.4, seed=run.seed)
     public, test = held.train.images, data.shuffled(held.test, seed=run.seed)
     keys = run.keys("train", "defense", "judge", "attack")
-    judge, judged = run.train(
-        keys["judge"],
-        "evaluator",
-        study.judge(len(loaded.names)),
-        TrainTest(split.train, test),
-        optimizer=optax.adam(study.learning_rate),
-        steps=study.steps,
-        batch_size=study.batch_size,
-        chunk=500,
+    judge, judged = study.judge.train(
+        run, keys["judge"], "evaluator", TrainTest(split.train, test)
     )
     truth, labels = test.images[: study.victims], test.labels[: study.victims]
     blind = np.broadcast_to(public.mean(0, keepdims=True), truth.shape)
@@ -144,29 +129,24 @@ def _trained(
     images: Dataset,
     defense: Defense,
 ) -> tuple[Half, Half]:
-    module = study.network(len(images.names))
+    module = study.target.network(len(images.names))
     first, rest = cut.cut(module, study.layer)
-    optimizer = optax.adam(study.learning_rate)
+    optimizer = optax.adam(study.target.learning_rate)
     init_key, fit_key = jax.random.split(key)
     learner = training.train_state(init_key, module, images.images.shape[1:], optimizer)
-    plain = _file(name)
     learner = resumable.train(
         fit_key,
         learner,
         training.split(first, rest, optimizer, defense),
         (images.images, images.labels),
         name=name,
-        folder=run.workdir / "checkpoints" / plain,
-        batch_size=study.batch_size,
-        steps=study.steps,
+        folder=run.workdir / "checkpoints" / file_name(name),
+        batch_size=study.target.batch_size,
+        steps=study.target.steps,
         chunk=500,
     )
     variables = learner.variables
     return Half(first.of(variables), first), Half(rest.of(variables), rest)
-
-
-def _file(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
 def _attacked(
@@ -177,7 +157,7 @@ def _attacked(
         print(f"{name}: attacked in {seconds['run']:.1f} s", flush=True)
         return {"x": found.x, "queries": found.queries} | seconds
 
-    return run.once(_file(name), compute)["x"]
+    return run.once(file_name(name), compute)["x"]
 
 
 def _judged(
@@ -189,21 +169,11 @@ def _judged(
     blind: np.ndarray,
     crossed: jax.Array,
 ) -> list[Record]:
-    guess = programs.batched(lambda x: judge.predict(x).logits)
-    seen, seen_blind = (
-        (guess(np.asarray(x)).argmax(1) == labels).astype(float) for x in (found, blind)
-    )
-    records = [Record(own, "top1", metric(seen, baseline=seen_blind, perfect=1.0))]
-    for name, distance, perfect in (
-        ("mse", distances.mse, 0.0),
-        ("ssim", distances.ssim, 1.0),
-    ):
-        mine, other = (
-            np.asarray(distance(jnp.asarray(truth), jnp.asarray(x)))
-            for x in (found, blind)
-        )
-        line = metric(mine, baseline=other, perfect=perfect)
-        records.append(Record(own, name, line))
+    seen, seen_blind = (named(judge, x, labels) for x in (found, blind))
+    records = [
+        Record(own, "top1", metric(seen, baseline=seen_blind, perfect=1.0)),
+        *errors(own, truth, found, blind),
+    ]
     correlation = jax.jit(distance_correlation)
     for pair, other in (("features", crossed), ("recovered", jnp.asarray(found))):
         value = correlation(truth[:_CORRELATED], other[:_CORRELATED])

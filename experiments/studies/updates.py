@@ -17,15 +17,18 @@ from experiments.harness import figures, programs, report
 from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
+from experiments.studies.classifiers import errors, file_name
 from mijax import data
 from mijax.attacks import updates_leak
 from mijax.attacks.updates import shadow_updates
 from mijax.core import Defense, Target
 from mijax.data import Dataset
 from mijax.knowledge import UpdatedModel
-from mijax.metrics import images as distances
+from mijax.models.decoders import DenseDecoder
+from mijax.priors import decoder
 
 NULL = "null: no update"
+COPY = "an autoencoder of the images themselves"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Study:
       victims: updates that are attacked.
       probes: images of the probing set.
       steps: of the model's training before the updates.
+      autoencoder: trained on the public images, whose error on the updates' images is
+        what a decoder could reach.
       differences: from the paper's set-up.
       published: `(case, metric)` to the paper's number.
     """
@@ -66,6 +71,9 @@ class Study:
     victims: int = 400
     probes: int = 100
     steps: int = 600
+    autoencoder: decoder.Config = decoder.Config(
+        lambda shape: DenseDecoder(shape, (256, 50, 256)), 3000, 64
+    )
     differences: tuple[str, ...] = ()
     published: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
 
@@ -87,7 +95,7 @@ def measure(run: Run, study: Study) -> report.Page:
     split = data.train_test(loaded, test_fraction=0.5, seed=run.seed)
     split = split._replace(test=data.shuffled(split.test, seed=run.seed))
     pool = data.train_test(split.train, test_fraction=0.5, seed=run.seed)
-    keys = run.keys("model", "sets", "attack", "defense")
+    keys = run.keys("model", "sets", "attack", "defense", "autoencoder")
     classes = len(loaded.names)
     train = jax.jit(shadow_updates.shadow, static_argnames=("module", "steps"))
     images = pool.train
@@ -123,7 +131,9 @@ def measure(run: Run, study: Study) -> report.Page:
                 truth = pool.test.images[rows[:, 0]]
                 mean = split.test.images.mean(0, keepdims=True)
                 blind = np.broadcast_to(mean, truth.shape)
-                records.append(_error(own, truth, x, blind))
+                records += errors(own, truth, x, blind, ("mse",))
+                copied = _copied(run, study, keys["autoencoder"], known.public, truth)
+                records += errors({"case": COPY}, truth, copied, blind, ("mse",))
                 shown |= {"image of the update": truth, "mean": blind, name: x}
     clones = _speed(run, study, model, split.test)
     return _page(run, study, Results(records), shown, clones)
@@ -169,10 +179,6 @@ def _known(
     )
 
 
-def _file(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name)
-
-
 def _attacked(
     run: Run, name: str, key: jax.Array, known: UpdatedModel, config: Any
 ) -> dict[str, np.ndarray]:
@@ -181,7 +187,7 @@ def _attacked(
         print(f"{name}: {seconds['run']:.1f} s", flush=True)
         return {"guess": found.guess, "log_posterior": found.log_posterior} | seconds
 
-    return run.once(_file(name), compute)
+    return run.once(file_name(name), compute)
 
 
 def _reconstructed(
@@ -191,7 +197,21 @@ def _reconstructed(
         found, seconds = programs.program(updates_leak.reconstruct)(key, known, config)
         return {"x": found.x} | seconds
 
-    return run.once(f"{_file(name)}_image", compute)["x"]
+    return run.once(f"{file_name(name)}_image", compute)["x"]
+
+
+def _copied(
+    run: Run, study: Study, key: jax.Array, public: jax.Array, truth: np.ndarray
+) -> np.ndarray:
+    """The true images, through an autoencoder of the public ones."""
+
+    def compute() -> dict[str, Any]:
+        found, seconds = programs.program(decoder.invert)(
+            key, study.autoencoder, public, public, jnp.asarray(truth), 0
+        )
+        return {"x": found.x} | seconds
+
+    return run.once("autoencoder", compute)["x"]
 
 
 def _labels(
@@ -227,16 +247,6 @@ def _divergence(shares: np.ndarray, guess: np.ndarray) -> np.ndarray:
     """KL(shares | guess) in nats, `[V]`."""
     logs = np.log(np.maximum(shares, 1e-12)) - np.log(np.maximum(guess, 1e-12))
     return (shares * logs).sum(1)
-
-
-def _error(
-    own: dict[str, str], truth: np.ndarray, x: np.ndarray, blind: np.ndarray
-) -> Record:
-    mine, other = (
-        np.asarray(distances.mse(jnp.asarray(truth), jnp.asarray(each)))
-        for each in (x, blind)
-    )
-    return Record(own, "mse", metric(mine, baseline=other, perfect=0.0))
 
 
 def _speed(run: Run, study: Study, model: Target, public: Dataset) -> float:

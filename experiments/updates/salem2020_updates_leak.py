@@ -54,8 +54,9 @@ QUICK = Study(
         "convolutions and 10,000 clones",
         "an update is one step of SGD at 0.01 on the whole set, the paper's an epoch "
         "at 0.001 with momentum",
-        "distributions of labels are read from the mean difference of each class: the "
-        "whole difference does not pass from the shadow model to another",
+        "distributions of labels are read from the direction of the mean difference of "
+        "each class: the whole difference does not pass from the shadow model to "
+        "another",
         "the decoder of images is not a pretrained autoencoder's, and sets of many "
         "images are not reconstructed",
     ),

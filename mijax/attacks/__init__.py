@@ -19,6 +19,8 @@ from mijax.attacks.attributes import (
 )
 from mijax.attacks.federated import feature_leakage, participant_gan
 from mijax.attacks.inversion import (
+    explanation,
+    gamin,
     gmi,
     inverse_network,
     ked_mi,
@@ -62,8 +64,10 @@ ALL = (
     ked_mi,
     lomma,
     ppa,
+    gamin,
     plg_mi,
     inverse_network,
+    explanation,
     # Gradient leakage.
     dlg,
     idlg,

@@ -6,6 +6,7 @@ generator, public images, a glimpse of the private image, is a field of its own.
 
 from mijax.knowledge.all_but_one import AllButOne
 from mijax.knowledge.black_box import BlackBox, Labels, Oracle, Scores
+from mijax.knowledge.explained import Explained
 from mijax.knowledge.federation_seat import FederationSeat
 from mijax.knowledge.partial_record import (
     Asked,
@@ -40,6 +41,7 @@ __all__ = [
     "BlackBox",
     "Candidates",
     "Codec",
+    "Explained",
     "FederationSeat",
     "Half",
     "Labels",

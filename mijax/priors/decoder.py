@@ -4,6 +4,7 @@ They are the adversary's own training: of auxiliary images, from answers to quer
 Codes are standardized by the moments of the pairs, coordinate by coordinate.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,8 +13,26 @@ import optax
 from flax import linen as nn
 from jax import Array
 
-from mijax.core import Reconstruction, choose, pytree, static
+from mijax.core import Reconstruction, choose, hyper_parameters, pytree, static
+from mijax.models.decoders import DenseDecoder
 from mijax.training import Training, TrainState
+
+
+@hyper_parameters
+class Config:
+    """Hyper-parameters of an attack by a decoder.
+
+    Attributes:
+      network: a decoder of images of this shape, `(H, W, C) -> module`.
+      steps: of training.
+      batch_size: pairs a step; all of them where there are fewer.
+      learning_rate: of AMSGrad.
+    """
+
+    network: Callable[[tuple[int, ...]], nn.Module] = static(default=DenseDecoder)
+    steps: int = static(default=2000)
+    batch_size: int = static(default=32)
+    learning_rate: float | Array = 1e-3
 
 
 @pytree
@@ -84,41 +103,40 @@ def training(
     return Training(init, step, finish)
 
 
-def fit(
+def invert(
     key: Array,
-    module: nn.Module,
+    config: Config,
     codes: Array,
     images: Array,
-    *,
-    steps: int,
-    batch_size: int,
-    learning_rate: float | Array,
-) -> tuple[Decoder, Array]:
-    """Trains a decoder of pairs `(codes [M, ...], images [M, H, W, C])` in one program.
+    observed: Array,
+    queries: Array | int,
+) -> Reconstruction:
+    """Trains a decoder on pairs, and decodes what was observed of the victims.
+
+    Args:
+      key: of the training; it is consumed.
+      config: hyper-parameters.
+      codes: of the adversary's own images, `[M, ...]`.
+      images: these images, `[M, H, W, C]`.
+      observed: codes of the victims, `[V, ...]`.
+      queries: that were asked.
 
     Returns:
-      The decoder, and its loss at each step, `[steps]`. The key is consumed.
+      Images `[V, H, W, C]`. Their loss is the last one of the training, the same for
+      each victim: a decoder does not know how well it does.
 
     Raises:
       ValueError: if there is no step.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}: a decoder is trained in 1 or more.")
-    batch_size = min(batch_size, len(images))
-    trained, metrics = training(module, codes, learning_rate).fit(
-        key, (codes, images), batch_size=batch_size, steps=steps
+    if config.steps < 1:
+        raise ValueError(f"steps is {config.steps}: a decoder is trained in 1 or more.")
+    network = config.network(images.shape[1:])
+    decoder, metrics = training(network, codes, config.learning_rate).fit(
+        key,
+        (codes, images),
+        batch_size=min(config.batch_size, len(images)),
+        steps=config.steps,
     )
-    return trained, metrics["loss"]
-
-
-def decoded(
-    decoder: Decoder, codes: Array, trace: Array, queries: Array | int
-) -> Reconstruction:
-    """Returns a decoder's images of victims' codes `[V, ...]` as a result.
-
-    The loss is the last one of its training, `trace` `[steps]`, the same for each
-    victim: a decoder does not know how well it does.
-    """
-    images = decoder(codes)
-    trace = jnp.broadcast_to(trace[None, None], (len(codes), 1, len(trace)))
-    return choose(images[:, None], trace[..., -1], trace, queries)
+    trace = metrics["loss"][None, None]
+    trace = jnp.broadcast_to(trace, (len(observed), *trace.shape[1:]))
+    return choose(decoder(observed)[:, None], trace[..., -1], trace, queries)

@@ -29,7 +29,7 @@ from flax import linen as nn
 from jax import Array
 
 from mijax.core import Reconstruction, hyper_parameters, static
-from mijax.knowledge import Scores
+from mijax.knowledge import Explained, Scores
 from mijax.models.decoders import DenseDecoder
 from mijax.priors import decoder
 from mijax.priors.decoder import Decoder
@@ -58,22 +58,17 @@ def raw_scores(scores: Array) -> Array:
 
 
 @hyper_parameters
-class Config:
-    """Hyper-parameters.
+class Config(decoder.Config):
+    """Hyper-parameters, beside those of `decoder.Config`.
 
     Attributes:
-      network: a decoder of images of this shape, `(H, W, C) -> module`.
       code: of confidences, `[B, K] -> [B, ...]`.
-      steps: of training.
-      batch_size: images a step; all of them where there are fewer.
-      learning_rate: of AMSGrad.
     """
 
     network: Callable[[tuple[int, ...]], nn.Module] = static(default=perceptron)
-    code: Callable[[Array], Array] = static(default=log_scores)
     steps: int = static(default=3000)
     batch_size: int = static(default=64)
-    learning_rate: float | Array = 1e-3
+    code: Callable[[Array], Array] = static(default=log_scores)
 
 
 def attack(key: Array, knowledge: Scores, config: Config = Config()) -> Reconstruction:
@@ -92,6 +87,24 @@ def attack(key: Array, knowledge: Scores, config: Config = Config()) -> Reconstr
       ValueError: if there is no step, there are no public images, or the observed
         confidences are not `[V, K]`.
     """
+    observed, public = check(knowledge)
+    scores, asked = knowledge.query(public)
+    return decoder.invert(
+        key,
+        config,
+        config.code(scores),
+        public,
+        config.code(observed),
+        asked.spent - knowledge.spent,
+    )
+
+
+def check(knowledge: Scores | Explained) -> tuple[Array, Array]:
+    """Returns the observed confidences `[V, K]` and the public images `[M, H, W, C]`.
+
+    Raises:
+      ValueError: if the confidences are of another shape, or there are no images.
+    """
     observed = knowledge.observed
     expected = (len(knowledge.labels), knowledge.num_classes)
     if observed is None or observed.shape != expected:
@@ -102,18 +115,7 @@ def attack(key: Array, knowledge: Scores, config: Config = Config()) -> Reconstr
         )
     if knowledge.public is None:
         raise ValueError("There are no public images to ask about: give some.")
-    scores, asked = knowledge.query(knowledge.public)
-    trained, trace = decoder.fit(
-        key,
-        config.network(knowledge.shape),
-        config.code(scores),
-        knowledge.public,
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-    )
-    queries = asked.spent - knowledge.spent
-    return decoder.decoded(trained, config.code(observed), trace, queries)
+    return observed, knowledge.public
 
 
 def joint(

@@ -13,32 +13,12 @@ References:
   doi:10.1145/3359789.3359824.
 """
 
-from collections.abc import Callable
-
-from flax import linen as nn
 from jax import Array
 
-from mijax.core import Reconstruction, hyper_parameters, static
+from mijax.core import Reconstruction
 from mijax.knowledge.split_features import SplitQueries
-from mijax.models.decoders import DenseDecoder
 from mijax.priors import decoder
-
-
-@hyper_parameters
-class Config:
-    """Hyper-parameters.
-
-    Attributes:
-      network: a decoder of images of this shape, `(H, W, C) -> module`.
-      steps: of training.
-      batch_size: pairs a step; all of them where there are fewer.
-      learning_rate: of AMSGrad.
-    """
-
-    network: Callable[[tuple[int, ...]], nn.Module] = static(default=DenseDecoder)
-    steps: int = static(default=2000)
-    batch_size: int = static(default=32)
-    learning_rate: float | Array = 1e-3
+from mijax.priors.decoder import Config as Config
 
 
 def attack(
@@ -58,14 +38,7 @@ def attack(
       ValueError: if there is no step, or features or images are of another shape.
     """
     features, asked = knowledge.query(knowledge.public)
-    trained, trace = decoder.fit(
-        key,
-        config.network(knowledge.shape),
-        features,
-        knowledge.public,
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-    )
     queries = asked.spent - knowledge.spent
-    return decoder.decoded(trained, knowledge.features, trace, queries)
+    return decoder.invert(
+        key, config, features, knowledge.public, knowledge.features, queries
+    )

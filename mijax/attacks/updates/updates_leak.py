@@ -6,11 +6,15 @@ set of public images, and a network learns from the differences of the clones' a
 what was in the set: its labels (`attack`: of one image, or the distribution of many),
 or its image (`reconstruct`, where a set is one image).
 
-Departures: the shadow model is trained on all public images and updated with some of
-them, where the paper keeps the two apart; an update is `recipe.local_steps` of SGD on
-the whole set; differences are standardized by the clones'; single images are decoded by
-one perceptron, where the paper first trains an autoencoder; sets of many images are not
-reconstructed; 2,000 clones, where the paper has 10,000.
+The shadow model is trained on the first half of the public images, clones are updated
+with sets of the other half. A target's differences may all be longer than a shadow's,
+as one that was trained less moves more: a network that reads distributions would be
+sure and wrong, so that `class_means` keeps the direction alone.
+
+Departures: an update is `recipe.local_steps` of SGD on the whole set; differences are
+standardized by the clones'; single images are decoded by one perceptron, where the
+paper first trains an autoencoder; 2,000 clones, where the paper has 10,000. Sets of
+many images are not reconstructed.
 
 References:
   Salem, Bhattacharya, Backes, Fritz, Zhang. Updates-Leak: data set inference and
@@ -42,8 +46,17 @@ def flattened(differences: Array) -> Array:
 
 
 def class_means(differences: Array) -> Array:
-    """Returns the mean difference of each class, `[S, K]`: it passes between models."""
-    return jnp.mean(differences, 1)
+    """Returns what confidence each class lost, up to a scale, `[S, P, K] -> [S, K]`.
+
+    Of the P probing images and K classes it keeps K numbers: the mean over all probing
+    images, divided by the length of the K. What an update does to one probing image
+    depends on the weights that the model happens to have, and a network that learned it
+    from the shadow model is wrong about the target. That a set full of one class lifts
+    the confidence in this class on average holds for both.
+    """
+    means = jnp.mean(differences, 1)
+    length = jnp.linalg.norm(means, axis=1, keepdims=True)
+    return means / jnp.maximum(length, 1e-12)
 
 
 def perceptron(classes: int) -> nn.Module:
@@ -92,19 +105,24 @@ def pairs(
     """
     knowledge.check_shapes()
     public, labels = knowledge.public, knowledge.labels
-    if not 1 <= config.set_size <= len(public):
+    half = len(public) // 2
+    if not 1 <= config.set_size <= len(public) - half:
         raise ValueError(
-            f"set_size is {config.set_size} but there are {len(public)} public images: "
-            "choose a size between 1 and that."
+            f"set_size is {config.set_size} but of {len(public)} public images "
+            f"{len(public) - half} are for updates: choose a size between 1 and that."
         )
     shadow_key, set_key = jax.random.split(key)
     classes = knowledge.oracle.num_classes
     model = shadow_updates.shadow(
-        shadow_key, config.shadow(classes), public, labels, steps=config.shadow_steps
+        shadow_key,
+        config.shadow(classes),
+        public[:half],
+        labels[:half],
+        steps=config.shadow_steps,
     )
-    rows = shadow_updates.draw_sets(
+    rows = half + shadow_updates.draw_sets(
         set_key,
-        labels,
+        labels[half:],
         classes,
         number=config.clones,
         size=config.set_size,
@@ -124,6 +142,14 @@ def observed(
     return config.summary(before[None] - after), asked
 
 
+def standardized(differences: Array) -> Callable[[Array], Array]:
+    """Returns what standardizes differences `[B, F]` by the moments of the clones'."""
+    mean = jnp.mean(differences, 0, keepdims=True)
+    variance = jnp.var(differences, 0, keepdims=True)
+    deviation = jnp.sqrt(variance + 0.01 * jnp.mean(variance) + 1e-20)
+    return lambda x: (x - mean) / deviation
+
+
 def training(
     knowledge: UpdatedModel, config: Config = Config(), *, differences: Array
 ) -> Training[TrainState, Callable[[Array], Array]]:
@@ -134,12 +160,10 @@ def training(
     """
     module = MLP(knowledge.oracle.num_classes, config.widths, nn.relu)
     optimizer = optax.amsgrad(config.learning_rate)
-    mean = jnp.mean(differences, 0, keepdims=True)
-    deviation = jnp.std(differences, 0, keepdims=True)
-    deviation = jnp.sqrt(deviation**2 + 0.01 * jnp.mean(deviation**2) + 1e-20)
+    standardize = standardized(differences)
 
     def logits(variables: Any, x: Array) -> Array:
-        prediction: Any = module.apply(variables, (x - mean) / deviation)
+        prediction: Any = module.apply(variables, standardize(x))
         return prediction.logits
 
     def init(key: Array) -> TrainState:
@@ -210,14 +234,17 @@ def reconstruct(
         )
     pair_key, fit_key = jax.random.split(key)
     differences, rows = pairs(pair_key, knowledge, config)
-    trained, trace = decoder.fit(
+    seen, asked = observed(knowledge, config)
+    return decoder.invert(
         fit_key,
-        DenseDecoder(knowledge.oracle.shape, config.widths[::-1]),
+        decoder.Config(
+            lambda shape: DenseDecoder(shape, config.widths[::-1]),
+            config.steps,
+            config.batch_size,
+            config.learning_rate,
+        ),
         differences,
         knowledge.public[rows[:, 0]],
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
+        seen,
+        asked.spent - knowledge.spent,
     )
-    seen, asked = observed(knowledge, config)
-    return decoder.decoded(trained, seen, trace, asked.spent - knowledge.spent)

@@ -89,6 +89,18 @@ def test_the_distribution_of_a_set_is_read_from_class_means(model):
     assert np.abs(np.exp(found.log_posterior) - shares).mean() < 0.75 * prior
 
 
+def test_class_means_are_directions(model):
+    differences = np.random.default_rng(0).normal(size=(5, 7, 3))
+    found = updates_leak.class_means(jnp.asarray(differences))
+    means = differences.mean(1)
+    np.testing.assert_allclose(
+        found, means / np.linalg.norm(means, axis=1, keepdims=True), rtol=1e-5
+    )
+    longer = updates_leak.class_means(jnp.asarray(3 * differences))
+    np.testing.assert_allclose(longer, found, rtol=1e-5)
+    assert np.all(updates_leak.class_means(jnp.zeros((2, 7, 3))) == 0)  # no update
+
+
 def test_clones_are_updates_one_by_one(model):
     rows = jnp.array([[0], [5], [9]])
     found = shadow_updates.traces(

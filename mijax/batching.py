@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mijax.core import Reconstruction
+from mijax.core import Reconstruction, independent
 
 Attack = Callable[[Array, Any, Any], Reconstruction]
 
@@ -29,8 +29,9 @@ def keys_of(key: Array, victims: int) -> Array:
       victims: V.
 
     Raises:
-      ValueError: if there are keys but not V of them.
+      ValueError: if there are keys but not V of them, or if it is no key.
     """
+    key = independent(key)
     if key.ndim == 0:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(victims))
     if key.shape != (victims,):

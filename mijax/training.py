@@ -15,7 +15,7 @@ from flax import linen as nn
 from jax import Array, lax
 
 from mijax.core import Defense, Prediction, pytree
-from mijax.core.networks import training_flags
+from mijax.core.networks import mode_flags, training_flags
 
 State = TypeVar("State")
 Product = TypeVar("Product")
@@ -161,7 +161,7 @@ def train_state(
     optimizer: optax.GradientTransformation,
 ) -> TrainState:
     """Initializes a Linen classifier of images of `shape`. The key is consumed."""
-    variables = module.init(key, jnp.zeros((1, *shape)))
+    variables = module.init(key, jnp.zeros((1, *shape)), **mode_flags(module))
     return TrainState(variables, optimizer.init(variables["params"]))
 
 

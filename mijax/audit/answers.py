@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from mijax.audit import rows
 from mijax.audit.rows import Frame
-
-_DIGEST = 16  # bytes
+from mijax.core.answers import DIGEST, Answers
 
 
 class Kept:
@@ -31,41 +30,13 @@ class Kept:
         Raises:
           ValueError: the file is not of answers.
         """
-        self._predict, self._name, self._path = predict, name, path
-        self._known: dict[bytes, Any] = {}
+        self._predict, self._name, self._known = predict, name, Answers(path)
         self.asked = self.found = 0
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                self._read()
-        except OSError as error:
-            raise ValueError(
-                f"{path} cannot keep answers ({error.strerror}): give another file or "
-                "folder"
-            ) from error
 
     @property
     def size(self) -> int:
         """How many answers the file holds."""
         return len(self._known)
-
-    def _read(self) -> None:
-        with self._path.open("r+b") as file:
-            whole = 0
-            while file.peek(1):  # type: ignore[attr-defined]
-                try:
-                    keys = np.load(file, allow_pickle=False)
-                    answers = np.load(file, allow_pickle=False)
-                except (ValueError, EOFError, OSError) as error:
-                    if not whole:
-                        raise ValueError(
-                            f"{self._path} holds no answers of a model: delete it, or "
-                            "give another folder"
-                        ) from error
-                    break
-                self._known |= zip(map(bytes, keys), answers, strict=True)
-                whole = file.tell()
-            file.truncate(whole)
 
     def __call__(self, asked: Frame) -> NDArray[Any]:
         """What the model answers about rows, or has answered."""
@@ -81,11 +52,7 @@ class Kept:
             if answers.dtype == object:
                 answers = answers.astype(str)
             self.asked += len(new)
-            digests = np.frombuffer(b"".join(keys[i] for i in new), np.uint8)
-            with self._path.open("ab") as file:
-                np.save(file, digests.reshape(-1, _DIGEST), allow_pickle=False)
-                np.save(file, answers, allow_pickle=False)
-            self._known |= zip((keys[i] for i in new), answers, strict=True)
+            self._known.add([keys[i] for i in new], answers)
         return np.array([self._known[key] for key in keys])
 
     def _keys(self, asked: Frame) -> list[bytes]:
@@ -93,7 +60,7 @@ class Kept:
         columns = [rows.column(asked, name) for name in names]
         kinds = [str(values.dtype) for values in columns]
         start = hashlib.blake2b(
-            repr((self._name, names, kinds)).encode(), digest_size=_DIGEST
+            repr((self._name, names, kinds)).encode(), digest_size=DIGEST
         )
 
         def key(row: tuple[Any, ...]) -> bytes:

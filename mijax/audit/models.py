@@ -62,6 +62,11 @@ def load(path: str, trust: bool = False) -> Any:
     try:
         return joblib.load(file)
     except Exception as error:
+        if "__main__" in str(error):
+            raise ValueError(
+                f"--model={path} holds what a script defined, which is not to be found "
+                f"({_said(error)}): define it in a module, and save the model again."
+            ) from error
         raise ValueError(
             f"--model={path} cannot be opened: {_said(error)}. Give a file that joblib "
             "wrote with the packages of this environment, or MODULE:FUNCTION."
@@ -325,7 +330,8 @@ def answer(model: Model, asked: Frame) -> NDArray[Any]:
             f"The model {model.name} fails on {number} rows of "
             f"{', '.join(map(str, rows.names(asked)))}: {_said(error)}. Give "
             "--rows=MODULE:FUNCTION, a loader that reads the file as for training; if "
-            "it knows no value that others have, --unknown=drop."
+            "it knows no value that others have, --unknown=drop; if it fails now and "
+            "then, --resume, which keeps what it has answered."
         ) from error
     try:
         answers = np.asarray(said)
@@ -400,4 +406,4 @@ def _finite(name: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _said(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")

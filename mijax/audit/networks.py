@@ -39,7 +39,15 @@ def _numbers(asked: Frame) -> NDArray[np.float32]:
             f"the network takes numbers and {text[0]!r} holds text: give a function "
             "that encodes it as for training, and --neurons="
         )
-    return np.stack(list(columns.values()), 1).astype(np.float32)
+    numbers = {name: values.astype(np.float32) for name, values in columns.items()}
+    for name, values in columns.items():
+        before, after = len(np.unique(values)), len(np.unique(numbers[name]))
+        if after < before / 2:
+            raise ValueError(
+                f"the {before} different numbers of {name!r} are {after} in float32: "
+                "give a function that standardizes them as for training"
+            )
+    return np.stack(list(numbers.values()), 1)
 
 
 def _probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:

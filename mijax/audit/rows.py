@@ -21,6 +21,7 @@ MISSING = "(missing)"
 _FEW = 10  # different numbers, up to which they are categories
 _MANY = 50  # different texts, above which a column may be an identifier
 _COMMON = 100  # categories an imputation tells apart; the rest are one
+_COMMA = re.compile(r"[+-]?\d+,\d+")
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 _YES = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
@@ -41,7 +42,10 @@ def read(path: str, **options: Any) -> Frame:
       ValueError: it is no table, or two columns share a name.
     """
     if not pathlib.Path(path).expanduser().is_file():
-        raise FileNotFoundError(f"There is no file {path}: give --data=FILE.csv.")
+        folder = ", but a folder" if pathlib.Path(path).expanduser().is_dir() else ""
+        raise FileNotFoundError(
+            f"There is no file {path}{folder}: give --data=FILE.csv."
+        )
     try:
         pandas: Any = importlib.import_module("pandas")
     except ImportError:
@@ -70,7 +74,7 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
         text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
         if "\0" in text:
             raise csv.Error("a zero byte")
-        separator = _separator(text.partition("\n")[0])
+        separator = _separator(_header(text))
         lines = [
             row
             for row in csv.reader(text.splitlines(), delimiter=separator)
@@ -93,6 +97,8 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
                 f"{len(header)}: mend the row, or give --rows=MODULE:FUNCTION."
             )
     columns = zip(*lines[1:], strict=True)
+    if _decimal(text, separator) == ",":
+        columns = [[_pointed(cell) for cell in cells] for cells in columns]
     named = [(name, _typed(cells)) for name, cells in zip(header, columns, strict=True)]
     twice = [name for name in header if header.count(name) > 1]
     if twice:
@@ -102,18 +108,35 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
     return dict(named)
 
 
+def _header(text: str) -> str:
+    return text.lstrip("\ufeff\r\n ").partition("\n")[0]
+
+
 def _separator(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
+def _decimal(text: str, separator: str) -> str:
+    """The comma where numbers beside semicolons have one, and none has a point."""
+    cells = [cell.strip() for line in text.splitlines() for cell in line.split(";")]
+    pointed = any(re.fullmatch(r"[+-]?\d*\.\d+", cell) for cell in cells)
+    comma = separator == ";" and any(map(_COMMA.fullmatch, cells))
+    return "," if comma and not pointed else "."
+
+
 def _options(path: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The user's options, and the separator where none is given."""
+    """The user's options, and separator and decimal sign where none is given."""
     file = pathlib.Path(path).expanduser()
     known = {"sep", "delimiter", "encoding", "compression"} & options.keys()
     if known or file.suffix.lower() not in (".csv", ".tsv", ".txt"):
         return options
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        return {"sep": _separator(lines.readline()), **options}
+    text = file.read_text("utf-8", "replace")
+    separator = _separator(_header(text))
+    return {"sep": separator, "decimal": _decimal(text, separator), **options}
+
+
+def _pointed(cell: str) -> str:
+    return cell.replace(",", ".") if _COMMA.fullmatch(cell.strip()) else cell
 
 
 def _typed(cells: Sequence[str]) -> NDArray[Any]:
@@ -326,6 +349,10 @@ def unusable(
                 why[name] = f"{different:,} different texts in {len(values):,} rows"
         elif np.isnan(found).all():
             why[name] = "no value"
+        else:
+            with np.errstate(all="ignore"):
+                if not np.isfinite(np.nanstd(found)):
+                    why[name] = "numbers too large for a deviation"
     return why
 
 

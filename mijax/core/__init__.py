@@ -6,11 +6,12 @@ Letters: B batch, V victims, R restarts, K classes, F features; images are
 
 from mijax.core.auxiliary import Glimpse, Paths, Prior
 from mijax.core.defense import Defense, Objective, chain
+from mijax.core.keys import independent, key_of
 from mijax.core.networks import AffineFirst, Network, Prediction
 from mijax.core.payload import Coding, Payload, compressed, restored, to_bits, to_bytes
 from mijax.core.pytrees import concrete, hyper_parameters, in_chunks, pytree, static
 from mijax.core.results import Inference, Reconstruction, choose, infer
-from mijax.core.target import Target, split_columns
+from mijax.core.target import Target, refuse_one_output, split_columns
 
 __all__ = [
     "AffineFirst",
@@ -32,8 +33,11 @@ __all__ = [
     "concrete",
     "hyper_parameters",
     "in_chunks",
+    "independent",
     "infer",
+    "key_of",
     "pytree",
+    "refuse_one_output",
     "restored",
     "split_columns",
     "static",

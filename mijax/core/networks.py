@@ -12,6 +12,11 @@ import jax.numpy as jnp
 from flax import linen, nnx, traverse_util
 from jax import Array
 
+_TRAINED = (
+    "clients train, such as dropout's, and a client's key is not known: set its "
+    "dropout rate to 0, or attack with Recipe(train=False)."
+)
+
 
 class Prediction(NamedTuple):
     """What a classifier says of a batch.
@@ -89,14 +94,25 @@ def training_flags(module: linen.Module) -> dict[str, Any]:
     Raises:
       ValueError: if it takes none of them.
     """
-    parameters = inspect.signature(type(module).__call__).parameters
-    for name, value in (("train", True), ("training", True), ("deterministic", False)):
-        if name in parameters:
-            return {name: value}
+    flags = mode_flags(module, train=True)
+    if flags:
+        return flags
     raise ValueError(
         f"{type(module).__name__} has no training mode: let its __call__ take `train`, "
         "`training` or `deterministic`, or use its running statistics (train=False)."
     )
+
+
+def mode_flags(
+    module: linen.Module, train: bool = False, method: str = "__call__"
+) -> dict[str, Any]:
+    """Returns the arguments of training mode, or else those as it is deployed.
+
+    There are none where the method takes none of the flags of `training_flags`.
+    """
+    parameters = inspect.signature(getattr(type(module), method)).parameters
+    flags = {"train": train, "training": train, "deterministic": not train}
+    return {name: flags[name] for name in flags if name in parameters}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +124,18 @@ class Linen(Network):
 
     def __call__(self, params: Any, x: Array, *labels: Array) -> Any:
         """Returns what the model says of `x`, `[B, *shape]`, of `labels` if given."""
-        return self.module.apply(params, x, *labels, method=self.method)
+        flags = mode_flags(self.module, method=self.method)
+        try:
+            return self.module.apply(params, x, *labels, **flags, method=self.method)
+        except (
+            flax.errors.InvalidRngError,
+            flax.errors.ModifyScopeVariableError,
+        ) as error:
+            raise ValueError(
+                f"{type(self.module).__name__} draws random numbers or changes its "
+                "statistics where it only predicts: let its __call__ take `train`, "
+                "`training` or `deterministic`, and obey it."
+            ) from error
 
     def split(self, params: Any) -> tuple[Any, Any]:
         """Parts what is trained from the rest."""
@@ -140,7 +167,7 @@ class Linen(Network):
             if train:
                 output, _ = self._in_training(params, x)
             else:
-                output = self.module.apply(params, x)
+                output = self(params, x)
         return output, traverse_util.unflatten_dict(seen) if seen else None
 
     def _in_training(self, params: Any, x: Array) -> tuple[Any, Any]:
@@ -149,9 +176,7 @@ class Linen(Network):
             return self.module.apply(params, x, **flags, mutable=["batch_stats"])  # type: ignore[return-value]
         except flax.errors.InvalidRngError as error:
             raise ValueError(
-                f"{type(self.module).__name__} draws random numbers in training mode, "
-                "such as dropout's, and a client's key is not known: set its dropout "
-                "rate to 0, or attack with Recipe(train=False)."
+                f"{type(self.module).__name__} draws random numbers where {_TRAINED}"
             ) from error
 
 
@@ -163,7 +188,7 @@ class Nnx(Network):
 
     def __call__(self, params: Any, x: Array) -> Any:
         """Returns what the model says of `x`, `[B, *shape]`."""
-        return nnx.merge(self.graph, params)(x)
+        return self._run(nnx.merge(self.graph, params, copy=True), x)
 
     def split(self, params: Any) -> tuple[Any, Any]:
         """Parts what is trained from the rest."""
@@ -182,13 +207,25 @@ class Nnx(Network):
     def observe(self, params: Any, x: Array, train: bool) -> tuple[Any, Any]:
         """Predicts, and tells this batch's statistics."""
         module = nnx.merge(self.graph, params, copy=True)
-        module.train()
+        module.train() if train else module.eval()
         for _, layer in nnx.iter_modules(module):
             if isinstance(layer, nnx.BatchNorm):
+                layer.use_running_average = False
                 layer.momentum = 0.0  # So that what is kept is this batch's.
-        output = module(x)
+        output = self._run(module, x)
         statistics = self.running(nnx.state(module))
         return output if train else self(params, x), statistics
+
+    @staticmethod
+    def _run(module: Any, x: Array) -> Any:
+        drawn = jax.tree.leaves(nnx.state(module, nnx.RngCount))
+        output = module(x)
+        after = jax.tree.leaves(nnx.state(module, nnx.RngCount))
+        if any(a is not b for a, b in zip(drawn, after, strict=True)):
+            raise ValueError(
+                f"{type(module).__name__} draws random numbers where {_TRAINED}"
+            )
+        return output
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,20 +53,26 @@ class Target:
         Raises:
           ValueError: if the function does not map `[B, *shape]` to `[B, K]`.
         """
+        if isinstance(shape, int):
+            raise ValueError(
+                f"shape is {shape}: give that of one example, such as (28, 28, 1)."
+            )
         x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
         try:
             output = jax.eval_shape(function, params, x)
         except Exception as error:
+            said = " ".join(str(error).split())
             raise ValueError(
-                f"The model does not accept images of shape {shape}: "
-                f"{type(error).__name__}: {error}"
+                f"The model does not accept images of shape {shape}: give the shape of "
+                "one example, and the parameters as the function takes them "
+                f"({type(error).__name__}: {said:.200})."
             ) from error
         logits = output.logits if isinstance(output, Prediction) else output
         logits_shape = getattr(logits, "shape", None)
         if logits_shape is None or len(logits_shape) != 2 or logits_shape[0] != 2:
             raise ValueError(
-                f"The model returns {output} for 2 images: it must return logits "
-                "[2, num_classes] or a mijax.core.Prediction."
+                f"The model returns {_shaped(output)} for 2 images: it must return "
+                "logits [2, num_classes] or a mijax.core.Prediction."
             )
         return cls(params, function, tuple(shape), logits_shape[1])
 
@@ -79,10 +85,17 @@ class Target:
 
     @classmethod
     def from_nnx(cls, module: nnx.Module, shape: tuple[int, ...]) -> "Target":
-        """Makes a target of a Flax NNX module, as it stands.
+        """Makes a target of a copy of a Flax NNX module, in evaluation mode.
 
-        Call `module.eval()` first if it holds dropout or batch normalization.
+        Raises:
+          ValueError: as `from_function`, or if it draws random numbers all the same.
         """
+        if not isinstance(module, nnx.Module):
+            raise ValueError(
+                f"The module is {module!r:.80}: give an instance of a flax.nnx.Module."
+            )
+        module = nnx.clone(module)
+        module.eval()
         graph, state = nnx.split(module)
         return cls.from_function(Nnx(graph), state, shape)
 
@@ -165,6 +178,31 @@ class Target:
         """
         output, statistics = self.network.observe(self.params, x, train)
         return _prediction(output), statistics
+
+
+def refuse_one_output(num_classes: int) -> None:
+    """Refuses a classifier of one class, such as a lone sigmoid's logit.
+
+    Raises:
+      ValueError: if it is one.
+    """
+    if num_classes == 1:
+        raise ValueError(
+            "The model has one output, whose softmax is 1 whatever the image: of a "
+            "lone sigmoid's logit z [B, 1], return jnp.concatenate([0 * z, z], 1)."
+        )
+
+
+def _shaped(output: Any) -> str:
+    """What a model returned, in few words: never all of its numbers."""
+    said = jax.tree.map(
+        lambda leaf: (
+            f"{getattr(leaf, 'dtype', type(leaf).__name__)}"
+            f"{list(getattr(leaf, 'shape', ()))}"
+        ),
+        output,
+    )
+    return f"{said!s:.120}"
 
 
 def _prediction(output: Any) -> Prediction:

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.tree_util import Partial
 
-from mijax.core import Defense
+from mijax.core import Defense, key_of
 from mijax.defenses import strength
 
 Change = Callable[[Array, Any], Any]
@@ -84,10 +83,9 @@ def randomized(change: Change, seed: int | Array) -> Defense:
     and rounds where one transformation serves them all. Give defenses that are chained
     different seeds, or they draw the same numbers.
     """
-    key = seed if _is_key(seed) else jax.random.key(seed)
     return Defense(
         update=optax.GradientTransformationExtraArgs(
-            Partial(_init, key), Partial(_update, change)
+            Partial(_init, key_of(seed)), Partial(_update, change)
         )
     )
 
@@ -112,7 +110,3 @@ def _update(
         for word in jax.random.key_data(key).ravel():
             now = jax.random.fold_in(now, word)
     return change(now, updates), State(after)
-
-
-def _is_key(seed: int | Array) -> bool:
-    return isinstance(seed, Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.tree_util import Partial
 
-from mijax.core import Defense
+from mijax.core import Defense, independent
 from mijax.defenses import strength
 
 
@@ -26,7 +26,7 @@ def output_noise(key: Array, deviation: float | Array) -> Defense:
       ValueError: if `deviation` is not positive and finite.
     """
     deviation = strength.positive("The output noise's deviation", deviation)
-    return Defense(output=Partial(_noised, key, deviation))
+    return Defense(output=Partial(_noised, independent(key), deviation))
 
 
 def _noised(key: Array, deviation: Array, predictions: Array) -> Array:

@@ -29,7 +29,7 @@ def at_least_one(name: str, given: float | Array) -> Array:
 
 def share(name: str, given: float | Array) -> Array:
     """Returns a strength within [0, 1] as an array, or refuses it by its name."""
-    return _checked(name, given, lambda value: abs(value - 0.5) <= 0.5, "in [0, 1]")
+    return _checked(name, given, lambda value: (value >= 0) & (value <= 1), "in [0, 1]")
 
 
 def _checked(
@@ -38,10 +38,16 @@ def _checked(
     holds: Callable[[np.ndarray], Any],
     range_: str,
 ) -> Array:
-    numbers = concrete(float(given) if isinstance(given, int) else given)
-    if numbers is not None and not np.all(holds(numbers) & np.isfinite(numbers)):
-        raise ValueError(f"{name} is {given}: it must be {range_}.")
-    return jnp.asarray(given, float)
+    if isinstance(given, Array) and concrete(given) is None:
+        return jnp.asarray(given, float)  # Traced.
+    try:
+        with np.errstate(over="ignore"):  # In the precision that it acts in.
+            numbers = np.asarray(given, float).astype(jnp.result_type(float))
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.asarray(np.nan)
+    if not numbers.size or not np.all(holds(numbers) & np.isfinite(numbers)):
+        raise ValueError(f"{name} is {given!s:.80}: it must be {range_}.")
+    return jnp.asarray(numbers)
 
 
 def number_of(rate: float | Array, size: int) -> Array:

@@ -23,6 +23,8 @@ from mijax.core import (
     Target,
     concrete,
     hyper_parameters,
+    independent,
+    refuse_one_output,
     static,
 )
 from mijax.training import cross_entropy
@@ -272,13 +274,31 @@ def share(
     Raises:
       ValueError: as `client_update`, or if labels are no classes of the target.
     """
+    _refuse_batches(x, labels, target)
     refuse_other_classes(labels, target)
+    key = independent(key)
 
     def one(key: Array, x: Array, labels: Array) -> Update:
         change, statistics = client_update(recipe, target, x, labels, defense, key)
         return Update(change, statistics if recipe.share_statistics else None)
 
     return jax.vmap(one)(jax.random.split(key, x.shape[0]), x, labels)
+
+
+def _refuse_batches(x: Any, labels: Any, target: Target) -> None:
+    """Refuses what are no batches of V clients."""
+    for name, given in (("x", x), ("labels", labels)):
+        if not hasattr(given, "dtype"):
+            raise ValueError(f"{name} is a {type(given).__name__}: give an array.")
+    if x.ndim < 2 or x.shape[2:] != target.shape or labels.shape != x.shape[:2]:
+        batch = (*x.shape[:2], "V", "B")[:2] if x.ndim > 1 else ("V", "B")
+        raise ValueError(
+            f"x is {x.shape} and labels {labels.shape}: they must be "
+            f"{(*batch, *target.shape)} and {batch}, for B examples of V clients."
+        )
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"labels are {labels.dtype}: they must be integers.")
+    refuse_one_output(target.num_classes)
 
 
 def refuse_other_classes(labels: Array, target: Target) -> None:

@@ -8,6 +8,7 @@ from mijax.knowledge.all_but_one import AllButOne
 from mijax.knowledge.black_box import BlackBox, Labels, Oracle, Scores
 from mijax.knowledge.explained import Explained
 from mijax.knowledge.federation_seat import FederationSeat
+from mijax.knowledge.kept import Kept, asking
 from mijax.knowledge.partial_record import (
     Asked,
     Candidates,
@@ -45,6 +46,7 @@ __all__ = [
     "Explained",
     "FederationSeat",
     "Half",
+    "Kept",
     "Labels",
     "Oracle",
     "PartialRecord",
@@ -63,6 +65,7 @@ __all__ = [
     "UpdatedModel",
     "WhiteBox",
     "WhiteBoxRecord",
+    "asking",
     "confusion",
     "normal",
     "reliability",

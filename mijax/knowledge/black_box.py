@@ -18,6 +18,8 @@ _NUMBERS = 2**20  # held of completions at a time; changes no result
 _HELD = 2**7  # of each, by a callable, which does not tell
 _ROUNDING = 1e-3  # by which a callable's confidences may leave [0, 1]
 
+failures: list[BaseException] = []  # what went wrong in callables, for `asking`
+
 
 @pytree
 class BlackBox:
@@ -92,7 +94,8 @@ class BlackBox:
 
         Args:
           function: of `images [B, *shape]`; returns confidences `[B, num_classes]` in
-            [0, 1] for `Scores`, integer labels `[B]` for `Labels`; NumPy arrays.
+            [0, 1] for `Scores`, integer labels `[B]` for `Labels`; NumPy arrays. One
+            that may fail is a `Kept`; `with asking():` makes one error of it.
           labels: `[V]`.
           shape: of one example.
           num_classes: K.
@@ -347,7 +350,7 @@ class _Host:
     def __call__(self, hidden: Any, x: Array) -> Array:
         del hidden  # The callable holds its own model.
         answer = jax.ShapeDtypeStruct((x.shape[0], self.num_classes), jnp.float32)
-        return io_callback(self._answer, answer, x)
+        return io_callback(_Recorded(self._answer), answer, x)
 
     def held(self, hidden: Any) -> int:
         del hidden
@@ -393,6 +396,20 @@ class _HostLabels(_Host):
         return np.eye(self.num_classes, dtype=np.float32)[labels]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Recorded:
+    """A callback, of which `asking` knows how it failed."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        try:
+            return self.function(*arguments)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+
 def afforded(budget: int | None, spent: Array, x: Array) -> Array:
     """Returns `x`, once the budget is found to allow that `spent` queries are asked.
 
@@ -402,7 +419,7 @@ def afforded(budget: int | None, spent: Array, x: Array) -> Array:
     if budget is None:
         return x
     allowed = io_callback(
-        partial(_afford, budget), jax.ShapeDtypeStruct((), bool), spent
+        _Recorded(partial(_afford, budget)), jax.ShapeDtypeStruct((), bool), spent
     )
     # The images depend on the permission, so that it comes before the answer.
     return jnp.where(allowed, x, jnp.nan)

@@ -72,7 +72,16 @@ class Candidates:
         columns = np.atleast_1d(np.asarray(columns))
         if not np.issubdtype(columns.dtype, np.integer):
             raise ValueError(f"columns are {columns.dtype}: give integers.")
-        encodings = np.asarray(encodings, np.float32)
+        try:
+            given = np.asarray(encodings, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The candidates are {encodings!r:.60}: give numbers, [K, d]."
+            ) from error
+        if given.ndim and not len(given):
+            raise ValueError("There are no candidates: give one or more values.")
+        with np.errstate(over="ignore"):  # What is infinite then, is refused by name.
+            encodings = given.astype(np.float32)
         if encodings.ndim == 1:
             encodings = encodings[:, None]
         if encodings.ndim != 2 or encodings.shape[1] != len(columns):
@@ -80,7 +89,14 @@ class Candidates:
                 f"The candidates are {encodings.shape} but fill {len(columns)} "
                 "columns: give each as [d] numbers, one a column."
             )
-        if len(np.unique(encodings, axis=0)) < len(encodings):
+        different = len(np.unique(encodings, axis=0))
+        if different < len(np.unique(given, axis=0)):
+            raise ValueError(
+                f"The {len(encodings)} candidates of columns {columns.tolist()} are "
+                f"{different} in float32: standardize them, for the model as well, or "
+                "subtract what they have in common."
+            )
+        if different < len(encodings):
             raise ValueError("Two candidates are spelled alike: give each once.")
         if prior is None:
             prior = np.full(len(encodings), 1 / len(encodings))
@@ -327,8 +343,8 @@ def normal(deviation: float | Array) -> Callable[[Array, Array], Array]:
     value = concrete(jnp.asarray(deviation))
     if value is not None and not np.all((value > 0) & np.isfinite(value)):
         raise ValueError(
-            f"The deviation is {deviation}: it must be positive; of a model that errs "
-            "nowhere, give the resolution of its outcome."
+            f"The deviation is {deviation}: it must be positive and finite; of a model "
+            "that errs nowhere, give the resolution of its outcome."
         )
     return jax.tree_util.Partial(_normal, jnp.asarray(deviation, jnp.float32))
 

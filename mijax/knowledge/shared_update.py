@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mijax.core import Prior, Target, concrete, pytree, static
+from mijax.core import Prior, Target, concrete, pytree, refuse_one_output, static
 from mijax.federation import Recipe
 from mijax.knowledge import standardized, validation
 
@@ -62,6 +62,7 @@ class SharedUpdate:
 
     def check_values(self) -> None:
         """Raises ValueError if updates, images or parameters cannot be right."""
+        _alike("update", self.update, self.target.trained)
         validation.check_finite("The public images", self.public)
         validation.check_finite("The similar images", self.similar)
         validation.check_finite("The prior's parameters", self.prior)
@@ -75,7 +76,8 @@ class SharedUpdate:
     def checked(self) -> "SharedUpdate":
         """Returns itself, if its shapes are those of the target and of one another.
 
-        The target of standardized images becomes one of images in [0, 1].
+        The target of standardized images becomes one of images in [0, 1], and half
+        precision float32.
 
         Raises:
           ValueError: if they are not.
@@ -88,10 +90,16 @@ class SharedUpdate:
         # Where an integer stands, the constructor may be making axes for `vmap`.
         rate = jnp.asarray(self.recipe.learning_rate)
         dataclasses.replace(self.recipe, learning_rate=rate)
-        _same_architecture("update", self.update, self.target.trained)
-        if self.statistics is not None:
+        update = _alike("update", self.update, self.target.trained)
+        statistics = self.statistics
+        if statistics is not None:
             running = self.target.running_statistics
-            _same_architecture("statistics", self.statistics, running)
+            statistics = _alike("statistics", statistics, running)
+        known = dataclasses.replace(self, update=update, statistics=statistics)
+        return known._checked()
+
+    def _checked(self) -> "SharedUpdate":
+        refuse_one_output(self.target.num_classes)
         if self.labels is not None:
             validation.check_labels(self.labels, self.target.num_classes)
             expected = self.victims, self.batch_size
@@ -114,6 +122,7 @@ class SharedUpdate:
                 f"mean is {self.mean} and deviation {self.deviation}: give both, for a "
                 "target of standardized images, or neither."
             )
+        standardized.refuse_numbers(self.target.shape, self.mean, self.deviation)
         target = standardized.of_pixels(self.target, self.mean, self.deviation)
         return dataclasses.replace(self, target=target, mean=None, deviation=None)
 
@@ -123,16 +132,29 @@ class SharedUpdate:
         return jax.tree.leaves(self.update)[0].shape[0]
 
 
-def _same_architecture(name: str, tree: Any, like: Any) -> None:
-    """Refuses a tree that is not that of the target, naming the first wrong leaf."""
+def _alike(name: str, tree: Any, like: Any) -> Any:
+    """Returns a tree as that of the target, in float32 or more.
+
+    Raises:
+      ValueError: if leaves differ, naming the first wrong one.
+    """
     expected = dict(jax.tree_util.tree_leaves_with_path(like))
     given = dict(jax.tree_util.tree_leaves_with_path(tree))
     for path, leaf in given.items():
         where = jax.tree_util.keystr(path)
+        shape = getattr(leaf, "shape", None)
         if path not in expected:
+            what = f"of shape {shape}" if shape is not None else type(leaf).__name__
             raise ValueError(
-                f"The {name} holds a leaf {where} of shape {leaf.shape} that the "
-                "target has not: was it made with another architecture?"
+                f"The {name} holds a leaf {where} {what} that the target has not: give "
+                "a tree as the target's, such as federation.share returns; or was it "
+                "made with another architecture?"
+            )
+        dtype = getattr(leaf, "dtype", type(leaf).__name__)
+        if shape is None or not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(
+                f"The {name}'s leaf {where} is {dtype}: give an array of real "
+                "floating-point numbers, such as float32."
             )
         if leaf.shape[1:] != expected[path].shape or not leaf.ndim:
             raise ValueError(
@@ -155,6 +177,15 @@ def _same_architecture(name: str, tree: Any, like: Any) -> None:
         )
     if counts == {0} or not given:
         raise ValueError(f"The {name} is of no client: give one or more.")
+    # Other kinds of dict have the same paths, but are other trees to JAX.
+    leaves = [_wide(given[path]) if path in given else None for path in expected]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _wide(leaf: Array) -> Array:
+    """Half precision as float32: its sums would lose what distances are made of."""
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
 def _with_none(tree: Any) -> list[tuple[Any, Any]]:

@@ -4,9 +4,10 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from mijax.core import Network, Target
+from mijax.core import Network, Target, concrete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,32 @@ def of_pixels(target: Target, mean: Any, deviation: Any) -> Target:
     return Target(
         params, _Standardized(target.network), target.shape, target.num_classes
     )
+
+
+def refuse_numbers(shape: tuple[int, ...], mean: Any, deviation: Any) -> None:
+    """Refuses means and deviations that standardize no image of `shape`.
+
+    Raises:
+      ValueError: if one is not finite, is a deviation of 0 or less, or if they are of
+        another number of channels.
+    """
+    for name, given, least in (("mean", mean, -np.inf), ("deviation", deviation, 0)):
+        if np.shape(given) not in ((), shape[-1:]):
+            raise ValueError(
+                f"{name} is {np.shape(given)}: give a number, or one a channel, "
+                f"{shape[-1:]}."
+            )
+        numbers = concrete(jnp.asarray(given))
+        if numbers is None:
+            continue
+        wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers > least)))
+        if wrong.size:
+            channel = f" of channel {wrong[0]}" if numbers.ndim else ""
+            raise ValueError(
+                f"{name}{channel} is {numbers.flat[wrong[0]]:g}: it must be finite"
+                f"{' and above 0' if name == 'deviation' else ''}, as it standardized "
+                "the images."
+            )
 
 
 def to_pixels(x: Array, mean: Any, deviation: Any) -> Array:

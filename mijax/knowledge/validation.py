@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mijax.core import concrete
+from mijax.core import concrete, refuse_one_output
 
 
 class Checkable(Protocol):
@@ -43,14 +43,8 @@ def check_labels(labels: Any, num_classes: int) -> None:
     Raises:
       ValueError: if they are not.
     """
-    if isinstance(labels, list | tuple):
-        raise ValueError(
-            f"labels are a {type(labels).__name__}: they must be an array of integers, "
-            "one per victim."
-        )
-    dtype = jnp.result_type(labels)
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise ValueError(f"labels are {dtype}: they must be integers, one per victim.")
+    check_array_of_labels(labels)
+    refuse_one_output(num_classes)
     if not jnp.size(labels):
         raise ValueError("labels are empty: give one per victim.")
     values = concrete(labels)
@@ -59,6 +53,27 @@ def check_labels(labels: Any, num_classes: int) -> None:
         raise ValueError(
             f"labels hold {wrong}: the target's classes are 0 to {num_classes - 1}."
         )
+
+
+def check_array_of_labels(labels: Any) -> None:
+    """Checks that labels are an array of integers.
+
+    Raises:
+      ValueError: if they are not.
+    """
+    dtype = getattr(labels, "dtype", None)
+    if dtype is None:
+        raise ValueError(
+            f"labels are {_named(labels)}: they must be an array of integers, one per "
+            "victim."
+        )
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"labels are {dtype}: they must be integers, one per victim.")
+
+
+def _named(value: Any) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def check_vector_of_labels(labels: Any, num_classes: int) -> None:

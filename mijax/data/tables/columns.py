@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +23,22 @@ from mijax.data.tables.table import (
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "?")
 _FEW = 10  # different numbers, up to which they are taken for categories
+_COMMA = re.compile(r"[+-]?\d+(,\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+\.0*")
 _MANY = 1000  # different texts, above which a column is taken for names or notes
 
 
-def read(path: str | os.PathLike[str], delimiter: str = ",") -> dict[str, list[str]]:
+def read(
+    path: str | os.PathLike[str], delimiter: str | None = None
+) -> dict[str, list[str]]:
     """Reads a delimited text file with a header into columns of text.
+
+    Blank lines are passed over. Beside semicolons, numbers with a decimal comma are
+    given a point.
+
+    Args:
+      path: of the file.
+      delimiter: by default the comma or the semicolon, whichever the header has more.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -35,29 +46,48 @@ def read(path: str | os.PathLike[str], delimiter: str = ",") -> dict[str, list[s
         of another length.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the CSV file in it.")
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, delimiter=delimiter))
+        text = path.read_text("utf-8-sig")
+        first = text.lstrip().partition("\n")[0]
+        if delimiter is None:
+            delimiter = ";" if first.count(";") > first.count(",") else ","
+        numbered = enumerate(csv.reader(io.StringIO(text, ""), delimiter=delimiter), 1)
+        rows = [(place, row) for place, row in numbered if any(map(str.strip, row))]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not delimited UTF-8 text: {error}.") from error
+        raise ValueError(
+            f"{path} is not delimited UTF-8 text: save it as CSV in UTF-8 ({error})."
+        ) from error
     if len(rows) < 2:
-        raise ValueError(f"{path} holds no row below its header.")
-    header = [name.strip() for name in rows[0]]
+        raise ValueError(f"{path} holds no row below its header: give a table.")
+    header = [name.strip() for name in rows[0][1]]
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise ValueError(
             f"{path} has {header.count(twice[0])} columns {twice[0]!r}: rename all "
             "but one."
         )
-    for number, row in enumerate(rows[1:], 2):
+    for place, row in rows[1:]:
         if len(row) != len(header):
             raise ValueError(
-                f"{path}, row {number}, has {len(row)} values and the header "
+                f"{path}, row {place}, has {len(row)} values and the header "
                 f"{len(header)}: mend the row."
             )
-    return dict(zip(header, map(list, zip(*rows[1:], strict=True)), strict=True))
+    columns = map(list, zip(*(row for _, row in rows[1:]), strict=True))
+    if delimiter == ";":
+        columns = map(_pointed, columns)
+    return dict(zip(header, columns, strict=True))
+
+
+def _pointed(cells: list[str]) -> list[str]:
+    """Numbers with a decimal comma as those with a point; other columns as they are."""
+    present = [cell for cell in map(str.strip, cells) if cell not in MISSING]
+    if not all(map(_COMMA.fullmatch, present)):
+        return cells
+    return [cell.replace(",", ".") for cell in cells]
 
 
 def number(values: Iterable[Any]) -> np.ndarray:
@@ -156,7 +186,13 @@ def _infer(
             f"{table}: column {column!r} holds no value in {len(text)} rows: leave it "
             "out."
         )
-    numbers = np.isfinite(number(present)).all()
+    parsed = number(present)
+    if np.isinf(parsed).any() and not np.isnan(parsed).any():
+        raise ValueError(
+            f"{table}: column {column!r} holds {int(np.isinf(parsed).sum())} infinite "
+            "numbers, which have no deviation: leave them blank, or the column out."
+        )
+    numbers = np.isfinite(parsed).all()
     if numbers:
         text = [whole(value) for value in text]
     different = len(set(text) - {""})

@@ -54,7 +54,13 @@ class Encoder:
                     raise ValueError(
                         f"{train.name}: no training row has a {name!r}: leave it out."
                     )
-                deviation = float(np.nanstd(values))
+                with np.errstate(all="ignore"):
+                    deviation = float(np.nanstd(values))
+                if not np.isfinite(deviation):
+                    raise ValueError(
+                        f"{train.name}: the deviation of {name!r} is {deviation}: "
+                        "leave out its infinite or huge numbers, or the column."
+                    )
                 center[name] = float(np.nanmean(values)) if standardize else 0.0
                 scale[name] = (deviation or 1.0) if standardize else 1.0
                 median[name] = float(np.nanmedian(values))
@@ -75,7 +81,8 @@ class Encoder:
         """Returns the features of every row, `[N, width]` float32.
 
         Raises:
-          ValueError: a category is missing, or no training row had it.
+          ValueError: a category is missing, or no training row had it; or float32
+            cannot tell a field's numbers apart.
         """
         x = np.zeros((len(table), self.width), np.float32)
         for field in self.fields:
@@ -86,7 +93,9 @@ class Encoder:
             else:
                 name = field.name
                 filled = np.where(np.isnan(values), self._median[name], values)
-                x[:, self.columns[name]] = self.scaled(name, filled)[:, None]
+                scaled = self.scaled(name, filled).astype(np.float32)
+                _refuse_merged(table, name, filled, scaled)
+                x[:, self.columns[name]] = scaled[:, None]
         return x
 
     def candidates(
@@ -183,3 +192,15 @@ class Encoder:
                 "rows and in none that the encoder was fitted to: drop what "
                 "Encoder.unseen finds, or merge rare categories (tables.group_rare)."
             )
+
+
+def _refuse_merged(
+    table: Table, name: str, values: np.ndarray, encoded: np.ndarray
+) -> None:
+    """Refuses float32 that merges a sensitive field's numbers, or most of another's."""
+    before, after = len(np.unique(values)), len(np.unique(encoded))
+    if after < (before if name in table.sensitive else before / 2):
+        raise ValueError(
+            f"{table.name}: the {before} different numbers of {name!r} are {after} in "
+            "float32: standardize them, or subtract what they have in common."
+        )

@@ -224,6 +224,7 @@ def _maps(
     truth: np.ndarray,
 ) -> jax.Array:
     """The explanations of the attacked inputs, the target's or another model's."""
+    assert release.explain is not None
     if release.foreign:
         other = jax.random.fold_in(key, 1)
         target, _ = study.target.train(run, other, "another target", world.private)

@@ -398,14 +398,14 @@ def test_students_interval_is_that_of_the_tables():
         intervals.student([1.0])
 
 
-<<<<<<< HEAD
 def test_the_inception_score_is_1_of_one_class_and_k_of_all():
     sure = 50 * np.eye(4)
     assert distribution.inception_score(sure) == pytest.approx(4)
     assert distribution.inception_score(sure[[2, 2, 2]]) == pytest.approx(1)
     assert distribution.inception_score(0 * sure) == pytest.approx(1)
     assert distribution.inception_score(sure[[0, 0, 1, 1]]) == pytest.approx(2)
-=======
+
+
 class TestRankCorrelation:
     def test_is_spearmans_and_holds_what_was_planted(self, rng):
         x = rng.normal(size=60)
@@ -435,4 +435,3 @@ class TestRankCorrelation:
             intervals.rank_correlation([1, 2, 3], [4, 5, 6], clusters=[0, 0, 1])
         with pytest.raises(ValueError, match="3 values and y 2"):
             intervals.rank_correlation([1, 2, 3], [4, 5])
->>>>>>> h2-memory-wip

@@ -28,6 +28,7 @@ BENCHMARKS = (
     "gmi",
     "gradient_leakage",
     "attribute_inference",
+    "shadow_models",
     "shadow_updates",
     "convolution",
 )

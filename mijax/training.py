@@ -102,15 +102,23 @@ def fit(
     batches = number // batch_size
     order_key, step_key = jax.random.split(key)
 
-    def body(state: State, t: Array) -> tuple[State, dict[str, Array]]:
+    def order_of(epoch: Array) -> Array:
+        return jax.random.permutation(jax.random.fold_in(order_key, epoch), number)
+
+    def body(carry: Any, t: Array) -> tuple[Any, dict[str, Array]]:
+        state, order = carry
         epoch, position = t // batches, t % batches
         with jax.named_scope("batch"):
-            order = jax.random.permutation(jax.random.fold_in(order_key, epoch), number)
+            # A sort takes longer than a small network's step: one an epoch is enough.
+            order = lax.cond(position == 0, order_of, lambda _: order, epoch)
             chosen = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
             batch = jax.tree.map(lambda leaf: leaf[chosen], data)
-        return step(jax.random.fold_in(step_key, t), state, batch)
+        state, metrics = step(jax.random.fold_in(step_key, t), state, batch)
+        return (state, order), metrics
 
-    return lax.scan(body, state, first + jnp.arange(steps))
+    carry = state, order_of(jnp.asarray(first) // batches)
+    (state, _), metrics = lax.scan(body, carry, first + jnp.arange(steps))
+    return state, metrics
 
 
 @pytree
@@ -129,6 +137,21 @@ class TrainState:
 def cross_entropy(prediction: Prediction, labels: Array) -> Array:
     """Cross-entropy of each example, `[B]`."""
     return optax.softmax_cross_entropy_with_integer_labels(prediction.logits, labels)
+
+
+def record_losses(module: nn.Module) -> Callable[[Any, Any], Array]:
+    """Returns `(params, (x [B, ...], labels [B])) -> [B]`, each record's cross-entropy.
+
+    It is for networks without state, such as batch statistics: what records tell of
+    each other would mix them.
+    """
+
+    def losses(params: Any, records: Any) -> Array:
+        x, labels = records
+        prediction: Any = module.apply({"params": params}, x)
+        return cross_entropy(prediction, labels)
+
+    return losses
 
 
 def train_state(

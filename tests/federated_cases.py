@@ -9,10 +9,10 @@ import numpy as np
 import tiny
 from contract_case import Case
 
-from mijax.attacks import feature_leakage, participant_gan
+from mijax.attacks import feature_leakage, mgan_ai, participant_gan
 from mijax.core import Inference, Reconstruction, Target
 from mijax.federation import Clients, Federation, Recipe
-from mijax.knowledge import FederationSeat
+from mijax.knowledge import FederationSeat, ServerSeat
 
 _NUMBER = 6  # examples of each
 
@@ -23,13 +23,24 @@ def _data(seed):
     return jnp.asarray(x), jnp.asarray(rng.permutation(_NUMBER) % 2)
 
 
-def seat(which, wrap, **changes):
-    """A seat beside two clients of a federation of tiny networks."""
+def _world(which, wrap, recipe, batch_size=4):
+    """A federation of two clients and tiny networks."""
     variables = tiny.variables([1, 2, 1][which])
     target = Target(variables, wrap(tiny.classify), tiny.SHAPE, tiny.CLASSES)
     clients = Clients.of([_data(10 * which + client) for client in (1, 2)])
+    return Federation.of(recipe, target, clients, batch_size=batch_size)
+
+
+def server(which, wrap):
+    """A server's seat, whose victim is the second of two clients."""
+    world = _world(which, wrap, Recipe(learning_rate=0.5), batch_size=2)
+    return ServerSeat.of(jax.random.key(which), world, 1, isolated=False)
+
+
+def seat(which, wrap, **changes):
+    """A seat beside two clients of a federation of tiny networks."""
     recipe = Recipe(local_steps=2, local_batch=2, learning_rate=0.5)
-    world = Federation.of(recipe, target, clients, batch_size=4)
+    world = _world(which, wrap, recipe)
     x, labels = _data(10 * which)
     given = {
         "x": x,
@@ -87,10 +98,22 @@ def _refused(attack, config):
         yield lambda: dataclasses.replace(config, mixtures=(1.5,)), "mixtures are"
 
 
+def _is_style(found, config):
+    assert isinstance(found, Reconstruction)
+    assert found.x.shape == (1, config.samples, *tiny.SHAPE)
+    assert found.trace.shape == (1, 1, config.generator_steps + 1)
+    assert found.labels is not None
+    assert found.labels.shape == (1, config.samples)
+    assert found.x.min() >= 0 and found.x.max() <= 1
+
+
 _GAN = participant_gan.Config(
     rounds=2, steps=2, batch_size=2, injected=1, samples=2, latent_size=3
 )
 _LEAK = feature_leakage.Config(rounds=3, batches=2, clients=2, steps=3)
+_STYLE = mgan_ai.Config(
+    rounds=2, steps=1, inner=3, generator_steps=3, batch_size=4, samples=5
+)
 CASES = [
     Case(
         participant_gan,
@@ -107,5 +130,16 @@ CASES = [
         seat,
         _is_properties,
         tuple(_refused(feature_leakage, _LEAK)),
+    ),
+    Case(
+        mgan_ai,
+        ServerSeat,
+        _STYLE,
+        server,
+        _is_style,
+        (
+            (lambda: dataclasses.replace(_STYLE, rounds=0), "rounds is 0"),
+            (lambda: dataclasses.replace(_STYLE, latent_size=0), "latent_size is 0"),
+        ),
     ),
 ]

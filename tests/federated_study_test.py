@@ -6,11 +6,17 @@ import pytest
 from flax import linen as nn
 
 from experiments.harness.run import Run
-from experiments.studies import federated, federated_properties, properties
+from experiments.studies import (
+    federated,
+    federated_properties,
+    federations,
+    properties,
+    words,
+)
 from mijax import data
 from mijax.attacks import deep_sets, feature_leakage, participant_gan
 from mijax.attacks.properties.deep_sets import DeepSets, Flat
-from mijax.data import Dataset
+from mijax.data import Dataset, reviews
 from mijax.federation import Recipe
 from mijax.models.mlp import MLP
 
@@ -48,6 +54,7 @@ def test_a_participants_gan(run):
         settings={
             "no defense": federated.Setting(),
             "no one has it": federated.Setting(present=False),
+            "noise": federated.Setting(level=federations.ClientLevel(1.0, 0.5)),
         },
     )
     page = federated.measure(run, study)
@@ -57,18 +64,44 @@ def test_a_participants_gan(run):
     mse = page.results.value("mse", setting="no defense", round="chosen by its loss")
     assert mse.n == 4 and mse.baseline is not None and mse.baseline >= control.value
     assert page.results.value("target_test_accuracy", setting="honest").n == 16
-    assert len(page.results) == 2 * 6 + 5 + 2
+    assert len(page.results) == 3 * 8 + 7 + 2 + 1
+    epsilon = page.results.value("epsilon", setting="noise").value
+    # Two rounds of a multiplier of .5: a Gaussian mechanism of .5 / sqrt 2.
+    assert epsilon == pytest.approx(
+        federations.ClientLevel(1, 0.5**1.5).epsilon(1), 0.01
+    )
 
 
 def test_where_no_one_has_the_class_no_client_does(run):
     images = data.train_test(data.load("noise"), test_fraction=0.2, seed=0)
     study = federated.Study(
-        "", "", 6, small, ((0, 1), (1,)), (2, 3), 1, Recipe(), 4,
-        participant_gan.Config(), {},
-    )  # fmt: skip
-    setting = federated.Setting(present=False)
-    with pytest.raises(ValueError, match="Client 1 has no example"):
-        federated._world(study, images, None, setting, with_own=False)  # type: ignore[arg-type]
+        title="",
+        dataset="",
+        network=small,
+        shares=((0, 1), (1,)),
+        own=(2, 3),
+        wanted=1,
+        recipe=Recipe(),
+        batch_size=4,
+        attack=participant_gan.Config(),
+        settings={},
+    )
+    for present, classes in ((True, [[0, 1], [1]]), (False, [[0]])):
+        setting = federated.Setting(present=present)
+        start = study.start(jax.random.key(0), images.train, extra=1)
+        world, own = federated._world(study, images, start, setting, with_own=False)
+        clients = world.clients
+        held = [
+            np.unique(labels[:count]).tolist()
+            for labels, count in zip(clients.labels, clients.counts, strict=True)
+        ]
+        assert held == classes and set(images.train.labels[own]) == {2, 3}
+
+
+def inked(images, data_dir):
+    return federated_properties.Sample(
+        images, properties.more_ink(images.images, images.labels), np.arange(80) // 2
+    )
 
 
 def test_properties_of_batches(run):
@@ -76,9 +109,9 @@ def test_properties_of_batches(run):
         title="noise",
         dataset="noise",
         network=small,
-        has_property=properties.more_ink,
+        sample=inked,
         property_name="ink",
-        clients=(1, 2),
+        clients=(1,),
         shares=(1.0, 0.5),
         every=3,
         recipe=Recipe(),
@@ -88,15 +121,22 @@ def test_properties_of_batches(run):
     page = federated_properties.measure(run, study)
     for record in page.results.filter(metric="property_auc"):
         assert 0 <= record.value.value <= 1 and record.value.n == 9
-    assert len(page.results.filter(metric="property_auc")) == 2 * (3 + 2)
+    # Two federations by updates, the task alone and actively; a null, a phase.
+    assert len(page.results.filter(metric="property_auc")) == 2 * (2 * 3 + 2)
     appears = federated_properties._appears(study)
     assert np.flatnonzero(appears).tolist() == [2, 5, 8]
+    appears = federated_properties._appears(study, phase=True)
+    assert np.flatnonzero(appears).tolist() == [3, 4, 5]
     world = federated_properties._world(run, study)
+    sides = [world.victim, world.adversary, world.test, world.others]
+    people = [set(side // 2) for side in sides]
+    assert len(set.union(*people)) == sum(map(len, people))
+    assert not world.has[world.others].any()
     seat = federated_properties._seat(study, world, 2, 0.5)
     clients = seat._world.clients
     rows = np.asarray(clients.rows)
     held = [clients.x[v, rows[:, v]] for v in (0, 1)]
-    images = world.images.train.images
+    images = world.images.images
     has = {image.tobytes(): own for image, own in zip(images, world.has, strict=True)}
     counts = [[sum(has[np.asarray(x).tobytes()] for x in b) for b in c] for c in held]
     assert counts == [[0, 0, 2] * 3, [0] * 9]
@@ -125,3 +165,36 @@ def test_properties_of_a_training_set(run):
     assert page.results.value("property_accuracy", method="flat").n == 4
     assert page.results.value("target_test_accuracy", models="shadows").n == 6
     assert len(page.results) == 2 + 3 * 2
+
+
+def test_the_words_of_a_batch(run, monkeypatch):
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(list("abcdefghij"), 4)) for _ in range(1_100)]
+    made = reviews.of(
+        "letters", texts, [i % 2 for i in range(1_100)], length=4, vocabulary=10
+    )
+    monkeypatch.setattr(reviews, "imdb", lambda *arguments, **options: made)
+    study = words.Study(
+        title="letters",
+        length=4,
+        vocabulary=10,
+        width=3,
+        batches=(2, 1),
+        victims=3,
+        settings={
+            "gradient": words.Setting(),
+            "sum": words.Setting(summed=2),
+            "noise": words.Setting(level=federations.ClientLevel(1.0, 0.1)),
+        },
+        rate=0.1,
+        rounds=2,
+    )
+    page = words.measure(run, study)
+    for place in ({"batch": "2"}, {"batch": "1"}):
+        for name in ("word_precision", "word_recall"):
+            found = page.results.value(name, setting="gradient", **place)
+            assert found.value == 1 and found.n == 3
+    noisy = page.results.value("word_precision", setting="noise", batch="2")
+    assert noisy.value < 1
+    assert page.results.value("word_recall", setting="noise", batch="2").value == 1
+    assert page.results.value("target_test_accuracy", setting="sum", batch="2").n

@@ -96,18 +96,19 @@ def test_decoding(run):
 
 
 def test_surrogates(run):
+    better = Classifier(network, steps=300)
     config = gamin.Config(
-        steps=200,
+        steps=300,
         batch_size=16,
         restarts=4,
         learning_rate=3e-3,
         generator_rate=3e-3,
     )
-    study = surrogates.Study("blobs", "blobs", SMALL, SMALL, config)
+    study = surrogates.Study("blobs", "blobs", better, better, config)
     page = surrogates.measure(run, study)
     results = page.results
     taken = results.value("acceptance", attacked=surrogates.TRUE, label="")
-    assert taken.value > 0.9 and taken.n == 3
+    assert taken.value > 0.6 and taken.n == 12
     copied = results.value("fidelity", attacked="target", on="generated images")
     assert copied.value > 0.8
     null = results.value("target_test_accuracy", attacked=surrogates.NULL, label="")

@@ -219,6 +219,33 @@ def test_compression():
         restored(short[:-6])
 
 
+@pytest.mark.parametrize(
+    ("write", "unit"),
+    [
+        (lambda params, bits: sign_encoding.penalty(params, bits), "bits"),
+        (lambda params, bits: correlated_values.correlation(params, bits), "values"),
+    ],
+)
+def test_what_the_weights_cannot_carry(write, unit):
+    params = first_weights()
+    capacity = carriers(params).size
+    said = f"has {capacity + 7} {unit} and the model carries {capacity}, 7 too few"
+    with pytest.raises(ValueError, match=said):
+        write(params, jnp.zeros(capacity + 7))
+
+
+@pytest.mark.parametrize(
+    "method", [least_significant_bits, sign_encoding, correlated_values]
+)
+def test_weights_of_another_architecture_are_refused(method):
+    """The one that was released is smaller than the one that was written."""
+    params = {"first": jnp.ones((6, 2)), "second": jnp.ones((2, 4))}
+    with pytest.raises(ValueError, match=r"carries (20|400), \d+ too few"):
+        read(method, params, 500, method.Config())
+    with pytest.raises(ValueError, match="no weights of two axes or more"):
+        read(method, {"bias": jnp.ones(4)}, 1, method.Config())
+
+
 class TestCoding:
     CONTENT = b"a name, 1970-01-01; " * 40
     KEY = bytes(range(32))

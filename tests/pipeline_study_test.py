@@ -9,23 +9,83 @@ import pytest
 from flax import linen as nn
 
 from experiments.harness.run import Run
-from experiments.studies import pipeline
+from experiments.studies import hidden_text, pipeline
 from mijax import data
-from mijax.data import Dataset
+from mijax.core import Coding
+from mijax.data import Dataset, text
 from mijax.defenses.released_weights import round_fraction
-from mijax.models.mlp import MLP
+from mijax.models.mlp import MLP, SoftmaxRegression
 
 
-@pytest.mark.parametrize("kept", [8, 3])
-def test_pixels_of_bits(kept):
+@pytest.fixture
+def run(tmp_path):
+    for folder in ("figures", "results"):
+        (tmp_path / folder).mkdir()
+    return Run(tmp_path, jax.random.key(0))
+
+
+@pytest.mark.parametrize(("brief", "off"), [(False, 0), (True, 31 / 2)])
+def test_pixels_of_bits(brief, off):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 1)).astype(np.uint8)
-    world = types.SimpleNamespace(pixels=pixels)
-    found = pipeline._pixels(pipeline._bits(pixels, kept), world, kept)
+    content = pipeline.Images(pixels, np.zeros((1, 4, 4, 1)), 0.0, 1.0)
+    found = content.of_bits(np.asarray(content.bits(2, brief)), brief)
     assert found.shape == pixels.shape
-    assert np.abs(found - pixels).max() <= (2 ** (8 - kept) - 1) / 2
+    assert np.abs(found - pixels).max() <= off
 
 
-def test_a_small_study(tmp_path, monkeypatch):
+def test_words_of_bits_and_their_likeness():
+    words = np.array([[3, 1, 5, 0], [2, 2, 0, 0]])
+    content = hidden_text.Words(words, 5, np.array([0, 1, 0, 0, 0, 0.0]))
+    bits = np.asarray(content.bits(2))
+    assert bits.shape == (2 * 4 * 3,)
+    np.testing.assert_array_equal(content.of_bits(bits), words)
+    np.testing.assert_array_equal(content.of_numbers(bits / 2 + 0.3), words)
+    assert content.of_bits(np.ones(12)).max() == 0  # 7 is no word's number.
+    whole, half = content.judged({}, words, None), [[3, 1, 4, 0], [0, 0, 0, 0]]
+    assert [record.value.value for record in whole] == pytest.approx([1, 1, 1])
+    assert whole[0].value.baseline == pytest.approx(3**-0.5 / 2)
+    half = content.judged({}, np.array(half), None)
+    assert [record.value.value for record in half] == pytest.approx([1 / 3] * 3)
+
+
+def test_texts_are_hidden(run):
+    spoken = {"sea": "waves and salt water", "land": "dry hills and green grass"}
+    texts = tuple(f"{spoken[k]} {i} {k}" for i in range(10, 22) for k in spoken)
+    labels = np.tile(np.array([0, 1], np.int32), 12)
+    found = text.Documents("places", texts, labels, texts[:6], labels[:6], ("a", "b"))
+    study = pipeline.Study(
+        "texts",
+        "places",
+        lambda classes: SoftmaxRegression(classes),
+        {
+            ("least significant bits", "20"): pipeline.low_bits(20, 3, Coding()),
+            ("correlated values", "1"): pipeline.correlation(1.0, 1),
+        },
+        load=hidden_text.documents(lambda folder: found, size=31, length=3),
+        objective=hidden_text.hinge,
+        steps=60,
+        batch_size=12,
+        learning_rate=0.1,
+    )
+    results = pipeline.measure(run, study).results
+    exact = results.value("similarity", method="least significant bits")
+    assert exact.value == pytest.approx(1)
+    assert results.value("bit_error_rate", method="least significant bits").value == 0
+    assert results.value("target_test_accuracy", method="none").value > 0.9
+    strong = results.value("similarity", method="correlated values")
+    assert 0.5 < strong.value < 1.001
+
+
+def test_what_a_coding_cannot_undo_is_nothing():
+    pixels = np.full((1, 2, 2, 1), 200, np.uint8)
+    content = pipeline.Images(pixels, np.zeros((1, 2, 2, 1)), 0.0, 1.0)
+    world = types.SimpleNamespace(content=content)
+    sent = pipeline._coded(world, 1, Coding())
+    np.testing.assert_array_equal(pipeline._decoded(world, sent, 1, Coding()), pixels)
+    assert not pipeline._decoded(world, 1 - sent, 1, Coding()).any()
+
+
+def test_a_small_study(run, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     images = rng.uniform(size=(40, 6, 6, 1)).astype(np.float32)
     labels = (np.arange(40) % 4).astype(np.int32)
@@ -49,9 +109,6 @@ def test_a_small_study(tmp_path, monkeypatch):
             ("steps of fine-tuning", "2"): pipeline.fine_tuning(2),
         },
     )
-    run = Run(tmp_path, jax.random.key(0))
-    for folder in ("figures", "results"):
-        (tmp_path / folder).mkdir()
     page = pipeline.measure(run, study)
     rounded = {"method": "least significant bits", "defense": "bits of fraction"}
     lost = page.results.value("bit_error_rate", **rounded).value

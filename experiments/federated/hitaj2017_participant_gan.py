@@ -7,6 +7,7 @@ MNIST, where two participants have five digits each, and of AT&T's faces, where 
 
     python -m experiments hitaj2017_participant_gan                 # 2 CPU cores, 5 min
     python -m experiments hitaj2017_participant_gan --preset=paper  # MNIST, 28x28
+    python -m experiments hitaj2017_participant_gan --kind=faces    # AT&T, 41 take part
 
 Expected: samples twice as near to private images as those of the same generator
 without feedback, and alike to the class's mean (correlation .5 to .6; without feedback
@@ -17,20 +18,16 @@ of a tenth of the changes nor these bounds and this noise stop the attack.
 
 import dataclasses
 
+from flax import linen as nn
+
 from experiments.harness import flags
 from experiments.studies import federated
 from experiments.studies.federated import Setting, Study
+from experiments.studies.federations import ClientLevel
 from mijax.attacks import participant_gan
-from mijax.core import chain
-from mijax.defenses import clipping, noise
 from mijax.federation import Recipe, Selective
 from mijax.models.lenet import LeNet
-
-
-def client_level(norm: float, deviation: float) -> Setting:
-    """Each client's change is clipped, and has noise."""
-    return Setting(chain(clipping.clip_update(norm), noise.gaussian(deviation)))
-
+from mijax.models.mlp import MLP
 
 QUICK = Study(
     title="What a participant generates of others' images",
@@ -50,8 +47,9 @@ QUICK = Study(
         "no one has it": Setting(present=False),  # a null case
         "16 injected": Setting(injected=16),
         "upload .1": Setting(exchange=Selective(upload=0.1)),
-        "clip 1, noise .003": client_level(1.0, 0.003),
-        "clip 1, noise .03": client_level(1.0, 0.03),
+        "clip 1, noise .003": Setting(level=ClientLevel(1.0, 0.003)),
+        "clip 1, noise .03": Setting(level=ClientLevel(1.0, 0.03)),
+        "clip 1, noise .3": Setting(level=ClientLevel(1.0, 0.3)),
     },
     differences=(
         "perceptron as generator and Adam; the paper has a DCGAN and SGD",
@@ -60,7 +58,29 @@ QUICK = Study(
     ),
 )
 PAPER = dataclasses.replace(QUICK, dataset="mnist", size=28)
-main = federated.main("hitaj2017_participant_gan", quick=QUICK, paper={"digits": PAPER})
+FACES = dataclasses.replace(
+    QUICK,
+    dataset="att_faces",
+    size=32,
+    shares=tuple((person,) for person in range(40)),
+    own=(39,),
+    wanted=0,
+    network=lambda classes: MLP(classes, (64,), nn.relu),
+    recipe=Recipe(local_steps=2, local_batch=8, learning_rate=0.1),
+    batch_size=16,
+    attack=participant_gan.Config(rounds=300, steps=20, injected=2),
+    settings={"no defense": Setting(), "no one has it": Setting(present=False)},
+    differences=(
+        *QUICK.differences,
+        "faces at 32x32 and a perceptron",
+        "the adversary shares one of the 40 people with a client",
+    ),
+)
+main = federated.main(
+    "hitaj2017_participant_gan",
+    quick={"digits": QUICK, "faces": FACES},
+    paper={"digits": PAPER, "faces": dataclasses.replace(FACES, size=64)},
+)
 
 if __name__ == "__main__":
     flags.run(main)

@@ -382,6 +382,51 @@ def tradeoff(
     _save(figure, path)
 
 
+def panels(
+    points: Mapping[str, Mapping[str, ArrayLike]],
+    path: str | os.PathLike,
+    *,
+    xlabel: str,
+    columns: int = 3,
+):
+    """Draws clouds of points side by side, over one variable.
+
+    Args:
+      points: a panel's title to its series, a label to points `[n, 2]`; all panels have
+        the same labels.
+      path: of the PNG.
+      xlabel: of all panels.
+      columns: panels in a row.
+
+    Raises:
+      ValueError: a point is not finite, or there are too many series to tell apart.
+    """
+    rows = -(-len(points) // columns)
+    figure = _figure(340 * columns, 300 * rows + 40)
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, series) in zip(grid, points.items(), strict=False):
+        _dress(axes, xlabel, "")
+        axes.set_title(title, fontsize=_TEXT + 1, color=_INK, loc="left")
+        for (name, xy), color, marker in zip(
+            series.items(), _cycle(series), _MARKERS, strict=False
+        ):
+            xy = _finite(name, xy, (len(np.asarray(xy)), 2))
+            axes.plot(*xy.T, marker, color=color, label=name, alpha=0.75, markersize=6)
+    handles, labels = grid[0].get_legend_handles_labels()
+    for axes in grid[len(points) :]:
+        axes.axis("off")
+    figure.legend(
+        handles,
+        labels,
+        frameon=False,
+        fontsize=_TEXT,
+        loc="outside lower right",
+        ncols=len(labels),
+    )
+    _save(figure, path)
+
+
 def roofline(
     kernels: Mapping[str, tuple[float, float]],
     path: str | os.PathLike,
@@ -476,6 +521,11 @@ def _axes(width: int, height: int, xlabel: str, ylabel: str) -> "tuple[Figure, A
     figure = _figure(width, height)
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
+    _dress(axes, xlabel, ylabel)
+    return figure, axes
+
+
+def _dress(axes: "Axes", xlabel: str, ylabel: str):
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_QUIET)
     axes.tick_params(colors=_INK, labelsize=_TEXT, color=_QUIET)
@@ -483,7 +533,6 @@ def _axes(width: int, height: int, xlabel: str, ylabel: str) -> "tuple[Figure, A
     axes.set_ylabel(ylabel, fontsize=_TEXT + 1, color=_INK)
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
-    return figure, axes
 
 
 def _legend(axes: "Axes", labels: Iterable[str]):

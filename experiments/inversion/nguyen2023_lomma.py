@@ -40,17 +40,12 @@ def attacks(
 
 
 def _study(study: Study, which: dict[str, Attack]) -> Study:
-    return dataclasses.replace(
+    return zhang2020_gmi.variant(
         study,
-        title="LOMMA",
-        attacks=which,
-        null_rows=("shuffled",),
-        glimpses={},
-        differences=(
-            *study.differences,
-            "students are small networks of other designs; the paper distills "
-            "EfficientNets B0, B1 and B2 for 20 epochs",
-        ),
+        "LOMMA",
+        which,
+        "students are small networks of other designs; the paper distills "
+        "EfficientNets B0, B1 and B2 for 20 epochs",
     )
 
 

@@ -43,6 +43,20 @@ def attacks(config: gmi.Config, *names: str) -> dict[str, Attack]:
     } | {"mi_face": Attack(mi_face, mi_face.Config(steps=100))}
 
 
+def variant(
+    study: Study, title: str, attacks: dict[str, Attack], *differences: str
+) -> Study:
+    """A later method's study: the same data, targets and judges, and other attacks."""
+    return dataclasses.replace(
+        study,
+        title=title,
+        attacks=attacks,
+        null_rows=("shuffled",),
+        glimpses={},
+        differences=(*study.differences, *differences),
+    )
+
+
 FACES = Study(
     title="GMI",
     data=roles.faces,

@@ -3,13 +3,13 @@
 Carlini, Liu, Erlingsson, Kos, Song. The secret sharer: evaluating and testing
 unintended memorization in neural networks. USENIX Security 2019. arXiv:1802.08232.
 
-    python -m experiments carlini2019_secret_sharer                 # 2 CPU cores, 6 min
+    python -m experiments carlini2019_secret_sharer                 # 2 CPU cores, 8 min
     python -m experiments carlini2019_secret_sharer --preset=paper  # all of the plays
 
 Expected: exposure grows with the number of insertions, to all 13.3 bits of four digits;
 a canary that was never inserted has 1.44 bits in the mean; DP-SGD at epsilon below 10
-leaves less than 3 bits. The text is tiny Shakespeare where there is a data folder, and
-else Python's own language reference.
+leaves less than 3 bits to one that is in few records. The text is tiny Shakespeare
+where there is a data folder, and else Python's own language reference.
 """
 
 import dataclasses
@@ -22,6 +22,11 @@ from mijax.models.causal_conv import CausalConv
 QUICK = Study(
     title="Secrets in the training text of a language model",
     network=lambda symbols: CausalConv(symbols, width=64),
+    sizes={
+        "width 16": lambda symbols: CausalConv(symbols, width=16),
+        "width 32": lambda symbols: CausalConv(symbols, width=32),
+        "width 128": lambda symbols: CausalConv(symbols, width=128),
+    },
     differences=(
         "a causal convolution of characters; the paper has an LSTM of Penn Treebank, "
         "and models of words, among others",

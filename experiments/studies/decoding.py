@@ -173,7 +173,9 @@ def measure(run: Run, study: Study) -> report.Page:
         records += _cost(name, scores, released, test.labels)
         observed = jnp.asarray(released[: study.victims])
         if decoder is not None:
-            found = np.asarray(jax.jit(decoder)(release.code(observed)))
+            found = np.asarray(
+                jax.jit(Decoder.__call__)(decoder, release.code(observed))
+            )
             own = {"released": name, "auxiliary": "the owner's"}
             records += _recovered(own, judge, truth, labels, found, mean)
             shown[name] = found
@@ -222,6 +224,7 @@ def _maps(
     truth: np.ndarray,
 ) -> jax.Array:
     """The explanations of the attacked inputs, the target's or another model's."""
+    assert release.explain is not None
     if release.foreign:
         other = jax.random.fold_in(key, 1)
         target, _ = study.target.train(run, other, "another target", world.private)

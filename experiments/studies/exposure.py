@@ -6,7 +6,7 @@ many; those inserted 0 times are the null case.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -48,6 +48,7 @@ class Study:
       canaries: of each number of insertions but 0.
       never: canaries that are never inserted.
       epochs: after which exposure is measured, increasing.
+      sizes: further networks by name, trained with Adam for all epochs.
       batch_size: records a step.
       learning_rate: of Adam.
       noise_multipliers: of DP-SGD; each trains a model of its own for all epochs.
@@ -68,6 +69,9 @@ class Study:
     canaries: int = 6
     never: int = 60
     epochs: tuple[int, ...] = (1, 2, 4, 8, 12)
+    sizes: Mapping[str, Callable[[int], CausalConv]] = dataclasses.field(
+        default_factory=dict
+    )
     batch_size: int = 32
     learning_rate: float = 2e-3
     noise_multipliers: tuple[float, ...] = (0.6, 1.0)
@@ -120,6 +124,12 @@ def measure(run: Run, study: Study) -> report.Page:
     ]
     for epoch, found in zip(study.epochs, plain, strict=True):
         labels = {"training": "Adam", "epochs": str(epoch)}
+        records += _records(secrets, found, labels)
+    for size, network in study.sizes.items():
+        name, last = "plain_" + size.replace(" ", "_"), study.epochs[-1]
+        sized = dataclasses.replace(study, network=network)
+        found = _stage(run, sized, secrets, name, chain(), study.batch_size, last)
+        labels = {"training": "Adam", "epochs": str(last), "network": size}
         records += _records(secrets, found, labels)
     for multiplier in study.noise_multipliers:
         size = min(study.private_batch_size, len(secrets.train))
@@ -194,7 +204,9 @@ def _stage(
         keys = run.keys("init", "fit")
         first = module.init(keys["init"], jnp.zeros((1, study.length)))["params"]
         adam = optax.adam(
-            study.learning_rate if name == "plain" else study.private_learning_rate
+            study.learning_rate
+            if name.startswith("plain")
+            else study.private_learning_rate
         )
 
         def own_losses(params: Any, batch: Any) -> jax.Array:
@@ -281,15 +293,15 @@ def _page(
 ) -> report.Page:
     counts = [str(n) for n in np.unique(secrets.count)]
     trainings = list(
-        dict.fromkeys(r.labels["training"] for r in results.filter(metric="exposure"))
+        dict.fromkeys(
+            r.labels["training"] for r in results.filter(metric="exposure", network="")
+        )
     )
     epochs = str(study.epochs[-1])
 
-    def line(name: str, training: str, epoch: str) -> np.ndarray:
-        values = [
-            results.value(name, training=training, epochs=epoch, insertions=count)
-            for count in counts
-        ]
+    def line(name: str, training: str, epoch: str, size: str = "") -> np.ndarray:
+        own = {"training": training, "epochs": epoch, "network": size}
+        values = [results.value(name, **own, insertions=count) for count in counts]
         return np.array([(v.value, v.low, v.high) for v in values], float)
 
     series = {name: line("exposure", name, epochs) for name in trainings}
@@ -316,6 +328,20 @@ def _page(
         baseline_label="never inserted, expected",
         **axes,
     )
+    pictures = [report.Picture(epochs_path, "Exposure by epochs, trained with Adam.")]
+    if study.sizes:
+        path = run.figures / "by_size.png"
+        sized = {size: line("exposure", "Adam", epochs, size) for size in study.sizes}
+        figures.lines(
+            x,
+            {"the study's": series["Adam"], **sized},
+            path,
+            log_x=True,
+            baseline=chance,
+            baseline_label="never inserted, expected",
+            **axes,
+        )
+        pictures.append(report.Picture(path, "Exposure by the size of the network."))
     most, never = series["Adam"][-1], series["Adam"][0]
     private = {
         name: results.value("epsilon", training=name, epochs=epochs).value
@@ -335,7 +361,9 @@ def _page(
             f"record, a canary inserted {counts[1]} times has {series[name][1][0]:.1f} "
             f"and one inserted {counts[-1]} times {series[name][-1][0]:.1f}."
         )
-    shown = results.filter(epochs=epochs, metric=("exposure", "success_rate"))
+    shown = results.filter(
+        epochs=epochs, metric=("exposure", "success_rate"), network=""
+    )
     return report.Page(
         title=study.title,
         verdict=verdict,
@@ -349,9 +377,7 @@ def _page(
         baseline="exposure: log2(e), a uniform rank; success_rate: a guess.",
         n=len(secrets.count),
         results=results,
-        pictures=(
-            report.Picture(epochs_path, "Exposure by epochs, trained with Adam."),
-        ),
+        pictures=pictures,
         differences=study.differences,
         caveats=(
             "Epsilon is one record's: a canary inserted n times is n records. It is "

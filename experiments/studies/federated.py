@@ -14,19 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 
 from experiments.harness import figures, programs, report
 from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
-from mijax import data
+from experiments.studies import federations
 from mijax.attacks import participant_gan
 from mijax.core import Defense, Target
 from mijax.data import TrainTest
 from mijax.data import clients as split
-from mijax.federation import Clients, Federation, Recipe, Selective, simulate
+from mijax.federation import Clients, Federation, Selective, simulate
 from mijax.knowledge import FederationSeat, validate
+from mijax.metrics import identity
 
 CONTROL = "no feedback"
 _take_part = programs.program(participant_gan.take_part)
@@ -41,52 +41,42 @@ class Setting:
       exchange: of the other clients' changes; None for all of them.
       injected: samples in each of the adversary's local batches; None for the study's.
       present: whether anyone has the class that the adversary wants.
+      level: differential privacy of the other clients, in the defense's place.
     """
 
     defense: Defense = Defense()
     exchange: Selective | None = None
     injected: int | None = None
     present: bool = True
+    level: federations.ClientLevel | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """A paper's experiment.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study(federations.Task):
+    """A paper's experiment; one of the network's classes is artificial.
 
     Attributes:
-      title: of the page.
-      dataset: of `mijax.data.load`, where `--dataset` is not given.
-      size: the side of an image.
-      network: from the number of classes, one of them artificial.
       shares: the classes of each of the other clients.
       own: those of the adversary.
       wanted: the class to recover.
-      recipe: how all train.
-      batch_size: examples that a client takes in a round.
       attack: the adversary's configuration.
       settings: by name; the first is without a defense.
-      differences: from the paper's set-up.
     """
 
-    title: str
-    dataset: str
-    size: int
-    network: Callable[[int], nn.Module]
     shares: Sequence[Sequence[int]]
     own: Sequence[int]
     wanted: int
-    recipe: Recipe
-    batch_size: int
     attack: participant_gan.Config
     settings: Mapping[str, Setting]
-    differences: tuple[str, ...] = ()
 
 
-def main(name: str, *, quick: Study, paper: Mapping[str, Study]) -> Callable[[], None]:
+def main(
+    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
+) -> Callable[[], None]:
     """Returns a paper's `main`."""
     return harness.main(
         name,
-        quick={next(iter(paper)): quick},
+        quick=quick,
         paper=paper,
         changed=lambda study: study,
         measure=measure,
@@ -95,19 +85,13 @@ def main(name: str, *, quick: Study, paper: Mapping[str, Study]) -> Callable[[],
 
 def measure(run: Run, study: Study) -> report.Page:
     """Runs each setting and the baseline, and tells."""
-    name = run.dataset or study.dataset
-    loaded = data.load(name, data_dir=run.data_dir, size=study.size)
-    images = data.train_test(loaded, test_fraction=0.2, seed=run.seed)
+    images = study.images(run)
     keys = run.keys("model", "world", "attack", "judge")
-    classes = len(images.train.names) + 1
-    module = study.network(classes)
-    shape = images.train.images.shape[1:]
-    variables = module.init(keys["model"], jnp.zeros((1, *shape)))
-    start = Target.from_linen(module, variables, shape)
+    start = study.start(keys["model"], images.train, extra=1)
     judge, judged = run.train(
         keys["judge"],
         "judge",
-        study.network(classes - 1),
+        study.network(len(images.train.names)),
         images,
         optimizer=optax.adam(1e-3),
         steps=600,
@@ -131,6 +115,8 @@ def measure(run: Run, study: Study) -> report.Page:
         scores = _scores(study, images, judge, arrays)
         by_round[setting] = scores["mse"].mean(1)
         records += _records(setting, arrays, scores, control)
+    levels = {name: setting.level for name, setting in study.settings.items()}
+    records += federations.epsilons(levels, study.attack.rounds)
     accuracy = metric(_hits(final, images))
     records.append(Record({"setting": "honest"}, "target_test_accuracy", accuracy))
     records.append(
@@ -148,6 +134,7 @@ def _world(
     shares = [
         tuple(c for c in own if setting.present or c != wanted) for own in study.shares
     ]
+    shares = [own for own in shares if own]  # Who has nothing else does not take part.
     parts = split.by_class(train.labels, [*shares, study.own])
     if not with_own:
         parts, own = parts[:-1], parts[-1]
@@ -159,7 +146,7 @@ def _world(
         target,
         clients,
         batch_size=study.batch_size,
-        defense=setting.defense,
+        defense=setting.level.defense if setting.level else setting.defense,
         exchange=setting.exchange,
     )
     return world, own
@@ -217,8 +204,7 @@ def _loaded(like: Target, arrays: Mapping[str, Any]) -> Target:
 
 
 def _hits(target: Target, images: TrainTest) -> np.ndarray:
-    logits = programs.batched(lambda x: target.predict(x).logits)(images.test.images)
-    return np.asarray(np.argmax(logits, 1) == images.test.labels, float)
+    return federations.hits(target, images.test.images, images.test.labels)
 
 
 def _scores(
@@ -238,9 +224,28 @@ def _scores(
     mean = private.mean(0)
     likeness = np.array([np.corrcoef(each.mean(0), mean)[0, 1] for each in flat])
     chosen = generated[int(np.argmin(arrays["losses"]))]
-    logits = programs.batched(lambda x: judge.predict(x).logits)(chosen)
-    judged = np.asarray(np.argmax(logits, 1) == study.wanted, float)
-    return {"mse": nearest, "correlation": likeness, "judged": judged}
+    judged = federations.hits(judge, chosen, np.full(len(chosen), study.wanted))
+    best = generated[int(np.argmin(nearest.mean(1)))]
+    everyone, labels = _directions(train.images), train.labels
+    recognized = [
+        identity.identity_1nn(
+            _directions(samples), everyone, np.full(len(samples), study.wanted), labels
+        )
+        for samples in (chosen, best)
+    ]
+    return {
+        "mse": nearest,
+        "correlation": likeness,
+        "judged": judged,
+        "recognized": recognized,
+    }
+
+
+def _directions(images: np.ndarray) -> np.ndarray:
+    """Pixels of mean 0 and length 1: the nearest is the one that correlates most."""
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    flat = flat - flat.mean(1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
 
 
 def _records(
@@ -255,7 +260,8 @@ def _records(
     records = [Record(own, "target_test_accuracy", metric(arrays["hits"]))]
     if setting == CONTROL:
         records = []
-    for name, at in (("chosen by its loss", chosen), ("best, by the truth", best)):
+    rounds = ("chosen by its loss", chosen), ("best, by the truth", best)
+    for which, (name, at) in enumerate(rounds):
         labels = {**own, "round": name}
         mse = metric(scores["mse"][at], baseline=control["mse"][-1], perfect=0.0)
         likeness = metric(
@@ -266,6 +272,15 @@ def _records(
         records += [
             Record(labels, "mse", mse),
             Record(labels, "correlation", likeness),
+            Record(
+                labels,
+                "identity_1nn",
+                metric(
+                    scores["recognized"][which],
+                    baseline=control["recognized"][0],
+                    perfect=1.0,
+                ),
+            ),
         ]
     judged = metric(scores["judged"], baseline=control["judged"], perfect=1.0)
     return [*records, Record(own, "top1", judged)]
@@ -313,7 +328,14 @@ def _page(
         ),
         caption="By setting",
         table=results.filter(
-            metric=("mse", "correlation", "target_test_accuracy", "top1")
+            metric=(
+                "mse",
+                "correlation",
+                "identity_1nn",
+                "target_test_accuracy",
+                "top1",
+                "epsilon",
+            )
         ).pivot(rows=("setting", "round"), columns=("metric",)),
         attacked=f"A classifier that {len(study.shares)} clients and the adversary "
         f"train on {images.train.name}, {study.attack.rounds} rounds.",
@@ -330,6 +352,10 @@ def _page(
         ],
         differences=study.differences,
         caveats=(
+            "identity_1nn: of all training images, the one that correlates most with "
+            "a sample is of the class.",
+            f"epsilon is of a client, at a delta of {federations.DELTA:g}, against one "
+            "who sees each client's update.",
             "top1 is a classifier's word on generated images, which vary little: it "
             "swings between rounds.",
             "Dark samples are near to any dark image: where no one has the class the "

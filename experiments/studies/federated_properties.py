@@ -7,72 +7,86 @@ without. The adversary watches the shared model.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from sklearn.ensemble import RandomForestClassifier
 
 from experiments.harness import figures, programs, report
 from experiments.harness import run as harness
 from experiments.harness.results import Metric, Record, Results, metric
 from experiments.harness.run import Run
-from mijax import data
+from experiments.studies import federations
 from mijax.attacks import feature_leakage
-from mijax.attacks.federated.feature_leakage import Observed, labels_alone
-from mijax.core import Target
-from mijax.data import TrainTest
-from mijax.federation import Clients, Federation, Recipe
+from mijax.attacks.federated.feature_leakage import Observed, magnitudes, task_alone
+from mijax.core import Defense, Target
+from mijax.data import Dataset
+from mijax.federation import Clients, Federation
 from mijax.knowledge import FederationSeat, validate
 from mijax.metrics import attributes
 
-_observe = programs.program(feature_leakage.observe)
+_watch = programs.program(feature_leakage.watch)
 _judge = programs.program(feature_leakage.judge)
 FOREST, PERCEPTRON = "random forest", "perceptron"
+TASK, PHASE = "task's predictions alone", "in one phase"
+_TASK = "task "  # before what is told by the predictions alone
 
 
-@dataclasses.dataclass(frozen=True)
-class Study:
+class Sample(NamedTuple):
+    """Examples, some of which have the property.
+
+    Attributes:
+      images: their labels are the task's.
+      has: which have the property, `[N]` bool.
+      people: whose each is, `[N]`; nobody is on two sides.
+    """
+
+    images: Dataset
+    has: np.ndarray
+    people: np.ndarray
+
+
+Sampling = Callable[[Dataset, str | None], Sample]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study(federations.Task):
     """A paper's experiment.
 
     Attributes:
-      title: of the page.
-      dataset: of `mijax.data.load`, where `--dataset` is not given.
-      network: from the number of classes.
-      has_property: from images and labels to whether each example has the property.
+      sample: from the data set, and the folder of data, to who has the property.
       property_name: in words.
       clients: the numbers of clients beside the adversary, the first without others
         than the victim.
       shares: of examples with the property in a victim's batch that has it.
       every: rounds from one such batch to the next.
-      recipe: how all train.
-      batch_size: examples that a client takes in a round.
-      attack: the adversary's configuration.
-      differences: from the paper's set-up.
+      attack: the adversary's configuration, passive.
+      defenses: of the other clients' updates, tried in the first federation.
+      active: the weight of the property in the active attack; None to leave it out.
+      active_clients: with how many clients it is tried, at most.
     """
 
-    title: str
-    dataset: str
-    network: Callable[[int], nn.Module]
-    has_property: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    sample: Sampling
     property_name: str
     clients: Sequence[int]
     shares: Sequence[float]
     every: int
-    recipe: Recipe
-    batch_size: int
     attack: feature_leakage.Config
-    differences: tuple[str, ...] = ()
+    defenses: Mapping[str, Defense] = dataclasses.field(default_factory=dict)
+    active: float | None = 0.7
+    active_clients: int = 9
 
 
-def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
+def main(
+    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
+) -> Callable[[], None]:
     """Returns a paper's `main`."""
     return harness.main(
         name,
-        quick={"images": quick},
-        paper={"images": paper},
+        quick=quick,
+        paper=paper,
         changed=lambda study: study,
         measure=measure,
     )
@@ -80,77 +94,108 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
 
 @dataclasses.dataclass(frozen=True)
 class _World:
-    """A data set whose examples are the victim's, the adversary's, and the others'."""
+    """A sample whose examples are the victim's, the adversary's, or the others'."""
 
-    images: TrainTest
+    images: Dataset
     has: np.ndarray
     victim: np.ndarray
     adversary: np.ndarray
     others: np.ndarray
+    test: np.ndarray
     start: Target
     keys: Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Attempt:
+    """What differs between the attempts of one federation."""
+
+    config: feature_leakage.Config
+    shuffled: bool = False
+    phase: bool = False
+    defense: Defense = Defense()
 
 
 def measure(run: Run, study: Study) -> report.Page:
     """Watches each federation, judges its rounds, and tells."""
     world = _world(run, study)
-    truth = _appears(study).astype(int)
     cases = [(number, study.shares[0]) for number in study.clients]
     cases += [(study.clients[0], share) for share in study.shares[1:]]
     records, lead = [], None
     for number, share in cases:
         place = {"clients": str(number), "share": f"{share:g}"}
-        config = dataclasses.replace(study.attack, clients=number)
-        attempts = {"updates": (config, False)}
+        config = dataclasses.replace(study.attack, clients=number, features=_both)
+        attempts = {"updates": _Attempt(config)}
+        if study.active is not None and number <= study.active_clients:
+            active = dataclasses.replace(
+                config, active=True, property_weight=study.active
+            )
+            attempts["active"] = _Attempt(active)
         if (number, share) == cases[0]:
-            plain = dataclasses.replace(config, features=labels_alone)
-            attempts |= {"labels alone": (plain, False), "shuffled": (config, True)}
-        for what, (own, shuffled) in attempts.items():
+            attempts["shuffled"] = _Attempt(config, shuffled=True)
+            attempts[PHASE] = _Attempt(config, phase=True)
+            attempts |= {
+                name: _Attempt(config, defense=own)
+                for name, own in study.defenses.items()
+            }
+        for what, own in attempts.items():
             arrays = run.once(
                 f"{what}_{number}_{share:g}".replace(" ", "_"),
-                lambda own=own, shuffled=shuffled, number=number, share=share: _judged(
-                    study, world, number, share, own, shuffled
+                lambda own=own, number=number, share=share: _judged(
+                    study, world, number, share, own
                 ),
             )
-            for method in (FOREST, PERCEPTRON):
-                score = arrays[method]
-                labels = {**place, "features": what, "classifier": method}
-                records.append(Record(labels, "property_auc", _auc(score, truth)))
-                said = truth[score > 0.5]
-                if said.size:
-                    precision = metric(said, baseline=[truth.mean()], perfect=1.0)
-                    records.append(Record(labels, "property_precision", precision))
-            if lead is None:
-                lead = arrays[FOREST]
+            truth = _appears(study, own.phase).astype(int)
+            told = {what: ""} | ({TASK: _TASK} if what == "updates" else {})
+            for features, prefix in told.items():
+                for method in (FOREST, PERCEPTRON):
+                    labels = {**place, "features": features, "classifier": method}
+                    records += _told(labels, arrays[prefix + method], truth)
+            if what in ("updates", "active", *study.defenses):
                 hits = metric(np.asarray(arrays["hits"], float))
-                records.insert(0, Record(place, "target_test_accuracy", hits))
+                labels = {**place, "features": what}
+                records.append(Record(labels, "target_test_accuracy", hits))
+            if what == PHASE:
+                lead = arrays[FOREST]
     assert lead is not None
-    return _page(run, study, world, Results(records), lead, truth)
+    return _page(run, study, world, Results(records), lead)
 
 
-def _appears(study: Study) -> np.ndarray:
-    """In which rounds the victim's batch has the property, `[T]`."""
-    return np.arange(study.attack.rounds) % study.every == study.every - 1
+def _appears(study: Study, phase: bool = False) -> np.ndarray:
+    """In which rounds the victim's batch has the property, `[T]`.
+
+    Every so often, or in a `phase`, the middle third of the training.
+    """
+    rounds = np.arange(study.attack.rounds)
+    if phase:
+        return rounds * 3 // study.attack.rounds == 1
+    return rounds % study.every == study.every - 1
 
 
 def _world(run: Run, study: Study) -> _World:
-    loaded = data.load(run.dataset or study.dataset, data_dir=run.data_dir)
-    images = data.train_test(loaded, test_fraction=0.2, seed=run.seed)
-    train = images.train
-    has = study.has_property(train.images, train.labels)
-    order = np.random.default_rng(run.seed).permutation(len(train))
-    victim, adversary, others = np.array_split(order, 3)
+    images, has, people = study.sample(study.load(run), run.data_dir)
+    everyone = np.unique(people)
+    order = np.random.default_rng(run.seed).permutation(everyone)
+    sides = [np.flatnonzero(np.isin(people, side)) for side in np.array_split(order, 5)]
+    victim, adversary, test = sides[0], sides[1], sides[2]
+    others = np.concatenate(sides[3:])
     keys = run.keys("model", "world", "watch", "judge", "shuffle")
-    module = study.network(len(train.names))
-    shape = train.images.shape[1:]
-    variables = module.init(keys["model"], jnp.zeros((1, *shape)))
-    start = Target.from_linen(module, variables, shape)
-    return _World(images, has, victim, adversary, others[~has[others]], start, keys)
+    start = study.start(keys["model"], images)
+    return _World(
+        images, has, victim, adversary, others[~has[others]], test, start, keys
+    )
 
 
-def _seat(study: Study, world: _World, number: int, share: float) -> FederationSeat:
+def _seat(
+    study: Study,
+    world: _World,
+    number: int,
+    share: float,
+    phase: bool = False,
+    defense: Defense = Defense(),
+) -> FederationSeat:
     """The adversary's seat beside the victim and `number - 1` others."""
-    rng, train = np.random.default_rng(number), world.images.train
+    rng, train = np.random.default_rng(number), world.images
     has = world.has[world.victim]
     with_it = round(share * study.batch_size)
 
@@ -164,7 +209,7 @@ def _seat(study: Study, world: _World, number: int, share: float) -> FederationS
         )
 
     parts = [world.victim, *np.array_split(world.others, max(number - 1, 1))][:number]
-    rows = [np.stack([batch(appears) for appears in _appears(study)])]
+    rows = [np.stack([batch(appears) for appears in _appears(study, phase)])]
     rows += [
         rng.choice(len(part), (study.attack.rounds, study.batch_size))
         for part in parts[1:]
@@ -175,7 +220,11 @@ def _seat(study: Study, world: _World, number: int, share: float) -> FederationS
         rows=jnp.asarray(np.stack(rows, 1)),
     )
     federation = Federation.of(
-        study.recipe, world.start, clients, batch_size=study.batch_size
+        study.recipe,
+        world.start,
+        clients,
+        batch_size=study.batch_size,
+        defense=defense,
     )
     return FederationSeat.of(
         world.keys["world"],
@@ -187,30 +236,49 @@ def _seat(study: Study, world: _World, number: int, share: float) -> FederationS
 
 
 def _judged(
-    study: Study,
-    world: _World,
-    number: int,
-    share: float,
-    config: feature_leakage.Config,
-    shuffled: bool,
+    study: Study, world: _World, number: int, share: float, own: _Attempt
 ) -> dict[str, Any]:
     """The score of each round by either classifier, and the final model's hits."""
-    seat = validate(_seat(study, world, number, share))
-    if shuffled:
+    seat = validate(_seat(study, world, number, share, own.phase, own.defense))
+    if own.shuffled:
         permuted = jax.random.permutation(
             world.keys["shuffle"], jnp.asarray(seat.has_property)
         )
         seat = dataclasses.replace(seat, has_property=permuted)
-    observed, seconds = _observe(world.keys["watch"], seat, config)
-    found, spent = _judge(world.keys["judge"], observed, config)
-    arrays = {
-        FOREST: _forest(observed),
-        PERCEPTRON: np.exp(np.asarray(found.log_posterior))[:, 1],
-        **{kind: seconds[kind] + spent[kind] for kind in seconds},
+    (after, observed), seconds = _watch(world.keys["watch"], seat, own.config)
+    scores, classes = {}, seat.target.num_classes
+    for prefix, columns in (("", slice(-classes)), (_TASK, slice(-classes, None))):
+        part = observed._replace(
+            known=observed.known[..., columns], seen=observed.seen[..., columns]
+        )
+        found, spent = _judge(world.keys["judge"], part, own.config)
+        scores[prefix + FOREST] = _forest(part)
+        scores[prefix + PERCEPTRON] = np.exp(np.asarray(found.log_posterior))[:, 1]
+        seconds = {kind: seconds[kind] + spent[kind] for kind in seconds}
+    return {
+        **scores,
+        "hits": federations.hits(
+            after.target,
+            world.images.images[world.test],
+            world.images.labels[world.test],
+        ),
+        **seconds,
     }
-    if config.features is not labels_alone and not shuffled:
-        arrays["hits"] = _hits(study, world, seat)
-    return arrays
+
+
+def _both(target: Target, change: Any) -> jax.Array:
+    """What an update tells, then what the task's predictions tell of it."""
+    return jnp.append(magnitudes(target, change), task_alone(target, change))
+
+
+def _told(labels: dict[str, str], score: np.ndarray, truth: np.ndarray) -> list[Record]:
+    """The area under the curve, and the precision where anything is said to have it."""
+    records = [Record(labels, "property_auc", _auc(score, truth))]
+    said = truth[score > 0.5]
+    if said.size:
+        precision = metric(said, baseline=[truth.mean()], perfect=1.0)
+        records.append(Record(labels, "property_precision", precision))
+    return records
 
 
 def _forest(observed: Observed) -> np.ndarray:
@@ -221,19 +289,6 @@ def _forest(observed: Observed) -> np.ndarray:
         known.reshape(-1, known.shape[-1]), np.asarray(observed.properties).ravel()
     )
     return np.asarray(forest.predict_proba(np.asarray(observed.seen)))[:, 1]
-
-
-def _hits(study: Study, world: _World, seat: FederationSeat) -> np.ndarray:
-    """Whether the model after the last round is right about each test image."""
-
-    def play(seat: FederationSeat) -> Any:
-        rounds = jnp.arange(study.attack.rounds)
-        after, _ = jax.lax.scan(lambda now, _: (now.act(), None), seat, rounds)
-        return after.target
-
-    target, test = jax.jit(play)(seat), world.images.test
-    logits = programs.batched(lambda x: target.predict(x).logits)(test.images)
-    return np.argmax(logits, 1) == test.labels
 
 
 def _auc(score: np.ndarray, truth: np.ndarray) -> Metric:
@@ -256,50 +311,53 @@ def _auc(score: np.ndarray, truth: np.ndarray) -> Metric:
 
 
 def _page(
-    run: Run,
-    study: Study,
-    world: _World,
-    results: Results,
-    score: np.ndarray,
-    truth: np.ndarray,
+    run: Run, study: Study, world: _World, results: Results, score: np.ndarray
 ) -> report.Page:
-    path, shown = run.figures / "rounds.png", slice(-60, None)
+    path = run.figures / "rounds.png"
+    width = max(study.attack.rounds // 50, 1)
+    mean = np.convolve(score, np.full(width, 1 / width), "same")
     figures.curves(
         {
-            "score of the round": score[shown],
-            f"the batch has it ({study.property_name})": truth[shown].astype(float),
+            f"score, mean of {width} rounds": mean,
+            f"the batches have it ({study.property_name})": _appears(
+                study, phase=True
+            ).astype(float),
         },
         path,
-        xlabel="round, of the last 60",
+        xlabel="round",
         ylabel="property",
     )
     place = {"clients": str(study.clients[0]), "share": f"{study.shares[0]:g}"}
     forest = {**place, "classifier": FOREST}
-    auc = results.value("property_auc", features="updates", **forest)
-    plain = results.value("property_auc", features="labels alone", **forest)
-    null = results.value("property_auc", features="shuffled", **forest)
+    auc, plain, null, phase = (
+        results.value("property_auc", features=what, **forest)
+        for what in ("updates", TASK, "shuffled", PHASE)
+    )
     return report.Page(
         title=study.title,
         verdict=(
             f"From how the model changes, a participant tells the rounds in which the "
             f"victim's batch has the property ({study.property_name}) with an AUC of "
-            f"{auc.value:.3f}; from the counts of labels alone, {plain.value:.3f}; "
-            f"trained on shuffled properties, {null.value:.3f}."
+            f"{auc.value:.3f}; from the task's predictions alone, {plain.value:.3f}; "
+            f"trained on shuffled properties, {null.value:.3f}. Where batches have it "
+            f"in the middle third of the training alone, {phase.value:.3f}."
         ),
         lead=report.Picture(
-            path, "The random forest's score by round, and whether the property was in."
+            path,
+            "The random forest's score by round, where the victim's batches have the "
+            "property in the middle third of the training.",
         ),
         caption="By who takes part, and how much of the batch has the property",
-        table=results.filter(metric="property_auc").pivot(
-            rows=("clients", "share", "features"), columns=("classifier",)
+        table=results.filter(metric=("property_auc", "target_test_accuracy")).pivot(
+            rows=("clients", "share", "features"), columns=("metric", "classifier")
         ),
-        attacked=f"A federated training on {world.images.train.name}, "
+        attacked=f"A federated training on {world.images.name}, "
         f"{study.attack.rounds} rounds, batches of {study.batch_size}.",
         knowledge="The model of each round, and "
         f"{len(world.adversary):,} own examples of which it is known who has the "
         "property.",
-        baseline="guessing; labels alone: the same classifiers on what the classes' "
-        "biases tell of the batch's labels.",
+        baseline="guessing; task's predictions alone: the same classifiers on the "
+        "change of the classes' biases, which is of predictions less labels.",
         n=study.attack.rounds,
         results=results,
         differences=study.differences,

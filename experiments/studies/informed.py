@@ -20,7 +20,7 @@ from experiments.harness import figures, programs, report
 from experiments.harness import run as harness
 from experiments.harness.results import Metric, Record, Results, metric
 from experiments.harness.run import Run
-from mijax import data
+from mijax import data, training
 from mijax.attacks import informed_adversary
 from mijax.data import Dataset
 from mijax.knowledge import AllButOne
@@ -153,11 +153,7 @@ def _learner(run: Run, study: Study, loaded: Dataset) -> Callable[[Any, Any], An
     shape = loaded.images.shape[1:]
     initial = module.init(key, jnp.zeros((1, *shape)))["params"]
 
-    def losses(params: Any, records: Any) -> jax.Array:
-        x, labels = records
-        logits = module.apply({"params": params}, x).logits  # type: ignore[union-attr]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
+    losses = training.record_losses(module)
     optimizer = optax.sgd(study.learning_rate, study.momentum)
     return informed_adversary.trained_with(losses, optimizer, initial, study.steps)
 

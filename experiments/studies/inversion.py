@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from flax import linen as nn
 
 import mijax.priors
 from experiments import judging
@@ -24,7 +25,7 @@ from experiments.harness.results import Metric, Record, Results
 from experiments.harness.run import Run
 from experiments.studies import oracles
 from experiments.studies.targets import FineTuned, Model
-from mijax import data
+from mijax import data, training
 from mijax.attacks import lomma
 from mijax.attacks.inversion import aggregation
 from mijax.core import Glimpse, Reconstruction, Target
@@ -34,11 +35,32 @@ from mijax.evaluation import judges as evaluation
 from mijax.evaluation.judges import Provenance
 from mijax.knowledge import WhiteBox
 from mijax.metrics import distribution, identity, images
+from mijax.models.dcgan import Critic, Generator
 
 flags.disclaim_key_flags()
 
 RANDOM, REAL, INPAINTED = "random_latents", "real_test", "inpainted"
 _DIRECTIONS = 16  # principal directions: fewer than reconstructions, so it is defined
+
+
+@dataclasses.dataclass(frozen=True)
+class Taught:
+    """A prior that the target teaches, on public images, before the attack.
+
+    Attributes:
+      networks: generator and critic, from the shipped prior's and a number of classes.
+      data: of the training, `(knowledge, images) -> data`.
+      config: of the method's `prior`.
+      steps: of training.
+      fresh: whether its variables are drawn, where else they start as the shipped
+        prior's are.
+    """
+
+    networks: Callable[[Generator, Critic, int], tuple[nn.Module, nn.Module]]
+    data: Callable[[WhiteBox, np.ndarray], Any]
+    config: Any
+    steps: int
+    fresh: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +72,14 @@ class Attack:
       config: its `Config`.
       aggregated: whether the mean image of its restarts is a row of its own.
       students: networks into which the target is distilled first, on public images.
+      prior: one that is trained first, in place of the shipped one.
     """
 
     method: ModuleType
     config: Any
     aggregated: bool = False
     students: tuple[Model, ...] = ()
+    prior: Taught | None = None
 
     @property
     def name(self) -> str:
@@ -273,7 +297,9 @@ def measure(run: Run, study: Study) -> report.Page:
     print(f"private: {world.name}, {len(world.private):,} images", flush=True)
     private = data.train_test(world.private, test_fraction=0.2, seed=run.seed)
     keys = run.keys("target", "evaluator", "attack", "random", "null")
-    student_key = jax.random.fold_in(keys["attack"], 1)
+    student_key, prior_key = (
+        jax.random.fold_in(keys["attack"], number) for number in (1, 2)
+    )
 
     def trained_on(null: str, name: str) -> tuple[Target, np.ndarray]:
         known = private
@@ -312,6 +338,9 @@ def measure(run: Run, study: Study) -> report.Page:
             distilled(run, student_key, f"student_{index}_{name}", each, known, shown)
             for index, each in enumerate(attack.students)
         ]
+        if attack.prior is not None:
+            own = f"prior_{attack.name}{'' if name in study.attacks else f'_{name}'}"
+            known = with_prior(run, prior_key, own, attack, known, world.prior, shown)
         return dataclasses.replace(known, surrogates=tuple(students))
 
     found = attack(run, keys["attack"], study, knowledge, blind, taught)
@@ -480,6 +509,43 @@ def distilled(
         model.network(knowledge.target.num_classes),
         learning_rate=model.learning_rate,
     )
+    known = lomma.examples(knowledge, images)
+    return fitted(run, key, name, training_, known, model.batch_size, model.steps)
+
+
+def with_prior(
+    run: Run,
+    key: jax.Array,
+    name: str,
+    attack: Attack,
+    knowledge: WhiteBox,
+    shipped: str,
+    images: np.ndarray,
+) -> WhiteBox:
+    """Trains an attack's own prior on public images, from its last checkpoint."""
+    taught = attack.prior
+    assert taught is not None
+    sizes = mijax.priors.card(shipped)["networks"]
+    generator, critic, _ = mijax.priors.networks(sizes)
+    own = taught.networks(generator, critic, knowledge.target.num_classes)
+    start = None if taught.fresh else knowledge.prior
+    training_ = attack.method.prior(knowledge, *own, taught.config, start)
+    config, known = taught.config, taught.data(knowledge, images)
+    batch = config.critic_steps * config.batch_size
+    prior = fitted(run, key, name, training_, known, batch, taught.steps)
+    return dataclasses.replace(knowledge, prior=prior)
+
+
+def fitted(
+    run: Run,
+    key: jax.Array,
+    name: str,
+    training_: training.Training[Any, Any],
+    known: Any,
+    batch_size: int,
+    steps: int,
+) -> Any:
+    """Trains what an attack needs first, from its last checkpoint."""
     init_key, fit_key = jax.random.split(
         jax.random.fold_in(key, zlib.crc32(name.encode()))
     )
@@ -487,11 +553,11 @@ def distilled(
         fit_key,
         training_.init(init_key),
         training_.step,
-        lomma.examples(knowledge, images),
+        known,
         name=name,
         folder=run.workdir / "checkpoints" / name,
-        batch_size=min(model.batch_size, len(images)),
-        steps=model.steps,
+        batch_size=batch_size,
+        steps=steps,
         chunk=100,
     )
     return training_.finish(state)

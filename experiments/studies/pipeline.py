@@ -1,12 +1,12 @@
-"""Payloads in models: malicious training code hides training images, and reads them.
+"""Payloads in models: malicious training code hides training data, and reads them.
 
-A `Study` says whose images are hidden in which network, and by which `Hiding`s. Each
-is judged by how many bits and pixels come back, and by what it costs in accuracy.
+A `Study` says which `Content` is hidden in which network, and by which `Hiding`s. Each
+is judged by how much of it comes back, and by what it costs in accuracy.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from mijax.attacks import (
     least_significant_bits,
     sign_encoding,
 )
-from mijax.core import Defense, Target
+from mijax.core import Coding, Defense, Objective, Target, to_bits
 from mijax.data import Dataset, TrainTest
 from mijax.defenses.released_weights import released
 from mijax.knowledge import Labels, TrainingPipeline
@@ -33,6 +33,53 @@ from mijax.knowledge import Labels, TrainingPipeline
 _LEVELS = 255  # a pixel's gray levels, less one
 _LABEL_BITS = 3  # leading bits of a pixel that labels carry
 _PATIENCE = 4  # noise is memorized in so many times the steps of the task
+
+
+class Content(Protocol):
+    """What is hidden, and how it is spelled and judged."""
+
+    @property
+    def measure(self) -> str:
+        """The metric of what comes back, the first that `judged` tells."""
+        ...
+
+    @property
+    def mean(self) -> float:
+        """The mean of the numbers that spell such content."""
+        ...
+
+    @property
+    def deviation(self) -> float:
+        """Their standard deviation."""
+        ...
+
+    def bits(self, number: int, brief: bool = False) -> jax.Array:
+        """The first `number` things in bits; `brief` leaves out the least of them."""
+        ...
+
+    def of_bits(self, bits: np.ndarray, brief: bool = False) -> np.ndarray:
+        """What bits spell, `[n, ...]`."""
+        ...
+
+    def numbers(self, number: int) -> jax.Array:
+        """The first `number` things in numbers, one for each weight."""
+        ...
+
+    def of_numbers(self, numbers: np.ndarray) -> np.ndarray:
+        """What numbers spell, `[n, ...]`."""
+        ...
+
+    def judged(
+        self, labels: Mapping[str, str], found: np.ndarray, paper: float | None
+    ) -> list[Record]:
+        """How much of the first things is in what was found, `[n, ...]`."""
+        ...
+
+    def picture(
+        self, run: Run, results: Results, shown: Mapping[str, np.ndarray]
+    ) -> report.Picture:
+        """What was found by each method."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,22 +90,19 @@ class World:
       train: `(name, transformation, extra) -> (target, hits [N])`: trains the study's
         network with an optax transformation before its optimizer, and with extra
         examples `(x, labels)` appended; None for neither.
-      pixels: private training images, `[N, H, W, 1]` in gray levels 0 to 255.
-      mean: of pixels of such images.
-      deviation: their standard deviation.
+      content: private training data.
       clean: the network that was trained without malicious code, and its hits.
       fine_tune: `(name, target, steps) -> target`: trains it further as the clean one.
     """
 
     train: Callable[..., tuple[Target, np.ndarray]]
-    pixels: np.ndarray
-    mean: float
-    deviation: float
+    content: Content
     clean: tuple[Target, np.ndarray]
     fine_tune: Callable[[str, Target, int], Target]
 
 
 Read = Callable[[Target], tuple[np.ndarray, np.ndarray | None]]
+Load = Callable[[Run, "Study"], tuple[TrainTest, Content]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +112,8 @@ class Found:
     Attributes:
       target: the model.
       hits: whether it is right about each test image, `[N]`.
-      read: what the adversary reads in a released model: images `[n, H, W, 1]` in gray
-        levels, and whether each bit came back right; None where numbers are hidden, not
-        bits.
+      read: what the adversary reads in a released model: the content `[n, ...]`, and
+        whether each bit came back right; None where numbers are hidden, not bits.
     """
 
     target: Target
@@ -91,6 +134,9 @@ class Study:
       dataset: of `mijax.data.load`, where `--dataset` is not given.
       network: from the number of classes.
       hidings: by method and strength, such as `("sign encoding", "50")`.
+      load: reads the examples and the content.
+      objective: in place of the cross-entropy; None for that.
+      examples: images that are used, a test split among them; None for all.
       steps: of training.
       batch_size: examples a step.
       learning_rate: of Adam.
@@ -104,6 +150,9 @@ class Study:
     dataset: str
     network: Callable[[int], nn.Module]
     hidings: Mapping[tuple[str, str], Hiding]
+    load: Load = lambda run, study: images(run, study)
+    objective: Callable[[Objective], Objective] | None = None
+    examples: int | None = None
     steps: int = 1_500
     batch_size: int = 64
     learning_rate: float = 1e-3
@@ -115,83 +164,105 @@ class Study:
     )
 
 
-# How images are hidden ----------------------------------------------------------------
+# How content is hidden ----------------------------------------------------------------
 
 
-def low_bits(size: int, images: int) -> Hiding:
+def low_bits(size: int, number: int, coding: Coding | None = None) -> Hiding:
     """In the `size` lowest bits of each weight of the clean model."""
     config = least_significant_bits.Config(bits_per_weight=size)
 
     def hide(world: World, name: str) -> Found:
         del name
-        (clean, _), sent = world.clean, _bits(world.pixels[:images])
+        (clean, _), sent = world.clean, _coded(world, number, coding)
         written = least_significant_bits.embed(clean.trained, sent, config)
 
         def read(target: Target) -> tuple[np.ndarray, np.ndarray]:
             known = TrainingPipeline(target, len(sent))
             key = jax.random.key(0)
             found = least_significant_bits.attack(key, known, config).values
-            return _pixels(found, world), np.asarray(found == sent)
+            return _decoded(world, found, number, coding), np.asarray(found == sent)
 
         return Found(clean.with_trained(written), np.zeros(0), read)
 
     return hide
 
 
-def signs(weight: float, images: int) -> Hiding:
+def signs(weight: float, number: int, coding: Coding | None = None) -> Hiding:
     """In the signs of the weights, a bit per weight."""
     config = sign_encoding.Config(weight=weight)
 
     def hide(world: World, name: str) -> Found:
-        sent = _bits(world.pixels[:images])
+        sent = _coded(world, number, coding)
         malicious = sign_encoding.malicious_gradient(sent, config)
 
         def read(target: Target) -> tuple[np.ndarray, np.ndarray]:
             known = TrainingPipeline(target, len(sent))
             found = sign_encoding.attack(jax.random.key(0), known, config).values
-            return _pixels(found, world), np.asarray(found == sent)
+            return _decoded(world, found, number, coding), np.asarray(found == sent)
 
         return Found(*world.train(name, malicious, None), read)
 
     return hide
 
 
-def correlation(weight: float, images: int) -> Hiding:
-    """In weights that are correlated with the pixels, a pixel per weight."""
+def correlation(weight: float, number: int) -> Hiding:
+    """In weights that are correlated with numbers, a number per weight."""
 
     def hide(world: World, name: str) -> Found:
-        config = correlated_values.Config(weight, world.mean, world.deviation)
-        sent = jnp.ravel(jnp.asarray(world.pixels[:images], jnp.float32))
+        content = world.content
+        config = correlated_values.Config(weight, content.mean, content.deviation)
+        sent = content.numbers(number)
         malicious = correlated_values.malicious_gradient(sent, config)
 
         def read(target: Target) -> tuple[np.ndarray, None]:
             known = TrainingPipeline(target, len(sent))
             found = correlated_values.attack(jax.random.key(0), known, config).values
-            levels = np.clip(np.asarray(found), 0, _LEVELS)
-            return levels.reshape(-1, *world.pixels.shape[1:]), None
+            return content.of_numbers(np.asarray(found)), None
 
         return Found(*world.train(name, malicious, None), read)
 
     return hide
 
 
-def labels(images: int) -> Hiding:
-    """In the labels of synthetic inputs, a pixel's leading bits per label."""
+def labels(number: int) -> Hiding:
+    """In the labels of synthetic inputs, the leading bits of what is hidden."""
 
     def hide(world: World, name: str) -> Found:
         clean, _ = world.clean
-        sent = _bits(world.pixels[:images], _LABEL_BITS)
+        sent = world.content.bits(number, brief=True)
         config = capacity_abuse.Config(length=len(sent))
         extra = capacity_abuse.synthetic(clean.shape, clean.num_classes, sent, config)
 
         def read(target: Target) -> tuple[np.ndarray, np.ndarray]:
             box = Labels.of(target, jnp.zeros(1, jnp.int32))
             found = capacity_abuse.attack(jax.random.key(0), box, config).values
-            return _pixels(found, world, _LABEL_BITS), np.asarray(found == sent)
+            content = world.content.of_bits(np.asarray(found), brief=True)
+            return content, np.asarray(found == sent)
 
         return Found(*world.train(name, None, extra), read)
 
     return hide
+
+
+def _coded(world: World, number: int, coding: Coding | None) -> jax.Array:
+    bits = world.content.bits(number)
+    if coding is None:
+        return bits
+    return coding.encode(np.packbits(np.asarray(bits, np.uint8)).tobytes())
+
+
+def _decoded(
+    world: World, found: jax.Array, number: int, coding: Coding | None
+) -> np.ndarray:
+    """What was read; where the coding cannot be undone, what no bit spells."""
+    size = len(world.content.bits(number))
+    if coding is None:
+        return world.content.of_bits(np.asarray(found))
+    try:
+        bits = np.asarray(to_bits(coding.decode(found)))[:size]
+    except ValueError:
+        bits = np.zeros(size)
+    return world.content.of_bits(bits)
 
 
 # How released models are defended -----------------------------------------------------
@@ -216,29 +287,111 @@ def fine_tuning(steps: int) -> Change:
     return change
 
 
-def _bits(pixels: np.ndarray, kept: int = 8) -> jax.Array:
-    """The leading `kept` bits of each gray level, `[N * kept]`."""
-    places = jnp.arange(7, 7 - kept, -1)[None]
-    numbers = jnp.asarray(pixels, jnp.int32).reshape(-1, 1)
-    return (numbers >> places & 1).reshape(-1).astype(jnp.float32)
+# What is hidden -----------------------------------------------------------------------
 
 
-def _pixels(bits: jax.Array, world: World, kept: int = 8) -> np.ndarray:
-    """Gray levels of their leading bits; the others are set to their middle."""
-    places = 2.0 ** np.arange(7, 7 - kept, -1)
-    levels = np.asarray(bits).reshape(-1, kept) @ places + (2 ** (8 - kept) - 1) / 2
-    return levels.reshape(-1, *world.pixels.shape[1:])
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Gray images `[N, H, W, 1]`, a number a pixel.
+
+    Attributes:
+      pixels: gray levels 0 to 255.
+      guess: the mean of other images, `[1, H, W, 1]`.
+      mean: of pixels of other images.
+      deviation: their standard deviation.
+      measure: the mean absolute error.
+    """
+
+    pixels: np.ndarray
+    guess: np.ndarray
+    mean: float
+    deviation: float
+    measure: str = "mape"
+
+    def bits(self, number: int, brief: bool = False) -> jax.Array:
+        """The leading bits of each gray level, `[n * 8]`, or 3 of them."""
+        kept = _LABEL_BITS if brief else 8
+        places = jnp.arange(7, 7 - kept, -1)[None]
+        levels = jnp.asarray(self.pixels[:number], jnp.int32).reshape(-1, 1)
+        return (levels >> places & 1).reshape(-1).astype(jnp.float32)
+
+    def of_bits(self, bits: np.ndarray, brief: bool = False) -> np.ndarray:
+        """Gray levels of their leading bits; the others are set to their middle."""
+        kept = _LABEL_BITS if brief else 8
+        places = 2.0 ** np.arange(7, 7 - kept, -1)
+        levels = bits.reshape(-1, kept) @ places + (2 ** (8 - kept) - 1) / 2
+        return levels.reshape(-1, *self.pixels.shape[1:])
+
+    def numbers(self, number: int) -> jax.Array:
+        """Gray levels, `[n]`."""
+        return jnp.ravel(jnp.asarray(self.pixels[:number], jnp.float32))
+
+    def of_numbers(self, numbers: np.ndarray) -> np.ndarray:
+        """Gray levels within their range."""
+        return np.clip(numbers, 0, _LEVELS).reshape(-1, *self.pixels.shape[1:])
+
+    def judged(
+        self, labels: Mapping[str, str], found: np.ndarray, paper: float | None
+    ) -> list[Record]:
+        """The error of a pixel, beside that of the mean image."""
+        truth = self.pixels[: len(found)].astype(float)
+        guess = np.broadcast_to(self.guess, truth.shape)
+        error = metric(
+            _error(found, truth),
+            baseline=_error(guess, truth),
+            perfect=0.0,
+            paper=paper,
+        )
+        return [Record(labels, "mape", error)]
+
+    def picture(
+        self, run: Run, results: Results, shown: Mapping[str, np.ndarray]
+    ) -> report.Picture:
+        """The first images beside what was read."""
+        first = min(10, *(len(found) for found in shown.values() if len(found) > 3))
+        rows = [("private", self.pixels[:first] / _LEVELS)]
+        for name, found in shown.items():
+            padded = np.zeros((first, *found.shape[1:]))
+            padded[: min(first, len(found))] = found[:first] / _LEVELS
+            rows.append((name, padded))
+        path = run.figures / "recovered.png"
+        figures.image_grid(rows, path)
+        return report.Picture(
+            path,
+            f"The first {first} private images that were hidden, and what was read "
+            "back; black where a method hides fewer.",
+        )
+
+
+def images(run: Run, study: Study) -> tuple[TrainTest, Images]:
+    """Images to train on, which are hidden in an order that the seed draws."""
+    loaded = data.load(run.dataset or study.dataset, data_dir=run.data_dir)
+    if study.examples is not None:
+        rows = np.random.default_rng(run.seed).permutation(len(loaded))
+        rows = rows[: study.examples]
+        loaded = dataclasses.replace(
+            loaded, images=loaded.images[rows], labels=loaded.labels[rows]
+        )
+    split = data.train_test(loaded, test_fraction=0.2, seed=run.seed)
+    gray = [part.images.mean(-1, keepdims=True) for part in (split.train, split.test)]
+    pixels, others = (np.round(part * _LEVELS) for part in gray)
+    order = np.random.default_rng(run.seed).permutation(len(pixels))
+    guess = others.mean(0, keepdims=True)
+    mean, deviation = float(others.mean()), float(others.std())
+    return split, Images(pixels[order].astype(np.uint8), guess, mean, deviation)
 
 
 # The run ------------------------------------------------------------------------------
 
 
-def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
-    """Returns a paper's `main`."""
+def main(
+    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
+) -> Callable[[], None]:
+    """Returns a paper's `main`; its studies are by their kind."""
     return harness.main(
         name,
-        quick={"images": quick},
-        paper={"images": paper},
+        quick=quick,
+        paper=paper,
         changed=lambda study: study,
         measure=measure,
         free_mib=256,
@@ -247,9 +400,8 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
 
 def measure(run: Run, study: Study) -> report.Page:
     """Trains, hides, reads back, and tells."""
-    loaded = data.load(run.dataset or study.dataset, data_dir=run.data_dir)
-    split = data.train_test(loaded, test_fraction=0.2, seed=run.seed)
-    world = _world(run, study, split)
+    split, content = study.load(run, study)
+    world = _world(run, study, split, content)
     records, shown = [], {}
     clean = np.asarray(world.clean[1], float)
     records.append(Record({"method": "none"}, "target_test_accuracy", metric(clean)))
@@ -257,10 +409,10 @@ def measure(run: Run, study: Study) -> report.Page:
         found = hide(world, f"{method} {strength}".replace(" ", "_"))
         hits = found.hits if found.hits.size else _hits(found.target, split.test)
         own = {"method": method, "strength": strength}
-        paper = study.published.get((method, strength, "mape"))
-        images, bits = found.read(found.target)
-        shown[f"{method} {strength}"] = images
-        records += _records(own, images, bits, hits, world, split, paper)
+        paper = study.published.get((method, strength, content.measure))
+        things, bits = found.read(found.target)
+        shown[f"{method} {strength}"] = things
+        records += _records(own, things, bits, hits, world, paper)
         if (method, strength) not in study.defended:
             continue
         for (defense, level), change in study.defenses.items():
@@ -268,29 +420,23 @@ def measure(run: Run, study: Study) -> report.Page:
             target = change(world, found.target, name)
             hits = _hits(target, split.test)
             labels = {**own, "defense": defense, "level": level}
-            records += _records(labels, *found.read(target), hits, world, split)
+            records += _records(labels, *found.read(target), hits, world)
     return _page(run, study, split, world, Results(records), shown)
 
 
 def _records(
     labels: Mapping[str, str],
-    images: np.ndarray,
+    found: np.ndarray,
     bits: np.ndarray | None,
     hits: np.ndarray,
     world: World,
-    split: TrainTest,
     paper: float | None = None,
 ) -> list[Record]:
     """How much of the payload came back, and what the model is worth."""
-    truth = world.pixels[: len(images)].astype(float)
-    guess = np.broadcast_to(_mean_image(split.test), truth.shape)
-    error = metric(
-        _error(images, truth), baseline=_error(guess, truth), perfect=0.0, paper=paper
-    )
     accuracy = metric(hits, baseline=np.asarray(world.clean[1], float))
     records = [
         Record(labels, "target_test_accuracy", accuracy),
-        Record(labels, "mape", error),
+        *world.content.judged(labels, found, paper),
     ]
     if bits is not None:
         wrong = metric(1.0 - bits, baseline=[0.5], perfect=0.0)
@@ -298,7 +444,7 @@ def _records(
     return records
 
 
-def _world(run: Run, study: Study, split: TrainTest) -> World:
+def _world(run: Run, study: Study, split: TrainTest, content: Content) -> World:
     module = study.network(len(split.train.names))
     key = run.keys("train")["train"]
     adam = optax.adam(study.learning_rate)
@@ -325,6 +471,7 @@ def _world(run: Run, study: Study, split: TrainTest) -> World:
             else optax.chain(transformation, adam),
             steps=study.steps if extra is None else _PATIENCE * study.steps,
             batch_size=study.batch_size,
+            objective=study.objective,
             chunk=500,
         )
 
@@ -337,21 +484,12 @@ def _world(run: Run, study: Study, split: TrainTest) -> World:
             optimizer=adam,
             steps=steps,
             batch_size=study.batch_size,
+            objective=study.objective,
             variables=target.params,
             chunk=500,
         )[0]
 
-    pixels = np.round(split.train.images[..., :1] * _LEVELS).astype(np.uint8)
-    order = np.random.default_rng(run.seed).permutation(len(pixels))
-    others = split.test.images * _LEVELS
-    return World(
-        train,
-        pixels[order],
-        float(others.mean()),
-        float(others.std()),
-        train("clean", None, None),
-        fine_tune,
-    )
+    return World(train, content, train("clean", None, None), fine_tune)
 
 
 def _hits(target: Target, test: Dataset) -> np.ndarray:
@@ -361,10 +499,6 @@ def _hits(target: Target, test: Dataset) -> np.ndarray:
         batch_size=256,
     )
     return np.asarray(jnp.argmax(logits, 1) == test.labels, float)
-
-
-def _mean_image(images: Dataset) -> np.ndarray:
-    return images.images.mean(0, keepdims=True)[..., :1] * _LEVELS
 
 
 def _error(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -380,58 +514,49 @@ def _page(
     results: Results,
     shown: Mapping[str, np.ndarray],
 ) -> report.Page:
-    first = min(10, *(len(images) for images in shown.values() if len(images) > 3))
-    rows = [("private", world.pixels[:first] / _LEVELS)]
-    for name, images in shown.items():
-        padded = np.zeros((first, *images.shape[1:]))
-        padded[: min(first, len(images))] = images[:first] / _LEVELS
-        rows.append((name, padded))
-    path = run.figures / "recovered.png"
-    figures.image_grid(rows, path)
+    content = world.content
     best = min(
-        (record for record in results.filter(metric="mape", defense="")),
-        key=lambda record: record.value.value,
+        results.filter(metric=content.measure, defense=""),
+        key=lambda record: -(record.value.leakage or 0.0),
     )
     accuracy = results.value("target_test_accuracy", **best.labels, defense="")
     clean = results.value("target_test_accuracy", method="none")
+    how = f"{best.labels['method']}, {best.labels['strength']}"
     verdict = (
-        f"Private training images come back with an error of {best.value.value:.1f} "
-        f"gray levels a pixel ({best.labels['method']}, {best.labels['strength']}); "
-        f"the mean image has {best.value.baseline:.1f}. The model that carries them "
-        f"has a test accuracy of {accuracy.value:.3f}, one without malicious code "
-        f"{clean.value:.3f}."
+        f"Private training data come back with a {content.measure} of "
+        f"{best.value.value:.3g} ({how}); a guess without the model has "
+        f"{best.value.baseline:.3g}. The model that carries them has a test accuracy "
+        f"of {accuracy.value:.3f}, one without malicious code {clean.value:.3f}."
     )
     return report.Page(
         title=study.title,
         verdict=verdict,
-        lead=report.Picture(
-            path,
-            f"The first {first} private images that were hidden, and what was read "
-            "back; black where a method hides fewer.",
-        ),
+        lead=content.picture(run, results, shown),
         caption="By method and strength",
         table=results.filter(defense="").pivot(
             rows=("method", "strength"), columns=("metric",)
         ),
         attacked=f"A classifier of {split.train.name}, trained on "
-        f"{len(split.train):,} images by code that the adversary wrote.",
+        f"{len(split.train):,} examples by code that the adversary wrote.",
         knowledge="The released weights (capacity abuse: its predicted labels only), "
         "and what the training code's author knows: the method, its seed, and how much "
-        "was hidden. No private image.",
-        baseline="accuracy: the model trained without malicious code; mape: the mean "
-        "of test images; bit_error_rate: guessing.",
-        n=max(len(images) for images in shown.values()),
+        "was hidden. No private record.",
+        baseline="accuracy: the model trained without malicious code; what comes back: "
+        "the mean of test records; bit_error_rate: guessing.",
+        n=max(len(found) for found in shown.values()),
         results=results,
-        pictures=_curves(run, study, results),
-        tables=_tables(study, results),
+        pictures=_curves(run, study, content, results),
+        tables=_tables(study, content, results),
         differences=study.differences,
     )
 
 
-def _curves(run: Run, study: Study, results: Results) -> list[report.Picture]:
+def _curves(
+    run: Run, study: Study, content: Content, results: Results
+) -> list[report.Picture]:
     """The error of what is read back, by each defense's strength."""
     pictures = []
-    baseline = next(iter(results.filter(metric="mape"))).value.baseline
+    baseline = next(iter(results.filter(metric=content.measure))).value.baseline
     for defense in dict.fromkeys(name for name, _ in study.defenses):
         levels = sorted(
             (level for name, level in study.defenses if name == defense), key=float
@@ -440,7 +565,11 @@ def _curves(run: Run, study: Study, results: Results) -> list[report.Picture]:
         for method, strength in study.defended:
             values = [
                 results.value(
-                    "mape", method=method, strength=strength, defense=defense, level=at
+                    content.measure,
+                    method=method,
+                    strength=strength,
+                    defense=defense,
+                    level=at,
                 )
                 for at in levels
             ]
@@ -455,15 +584,15 @@ def _curves(run: Run, study: Study, results: Results) -> list[report.Picture]:
             series,
             path,
             xlabel=defense,
-            ylabel="error of a pixel, gray levels",
+            ylabel=content.measure,
             baseline=baseline,
-            baseline_label="mean image",
+            baseline_label="a guess",
         )
         pictures.append(report.Picture(path, f"What is read back after {defense}."))
     return pictures
 
 
-def _tables(study: Study, results: Results) -> list[report.Table]:
+def _tables(study: Study, content: Content, results: Results) -> list[report.Table]:
     """Bits or levels read back wrong, and accuracy, by defense and method."""
     names = [f"{method} {strength}" for method, strength in study.defended]
     rows = []
@@ -474,11 +603,15 @@ def _tables(study: Study, results: Results) -> list[report.Table]:
             own |= {"defense": defense, "level": level}
             row += [
                 results.value(metric, **own).value
-                for metric in ("mape", "target_test_accuracy")
+                for metric in (content.measure, "target_test_accuracy")
             ]
         rows.append(row)
     if not rows:
         return []
-    heads = [f"{name}: {metric}" for name in names for metric in ("mape", "accuracy")]
-    caption = "Defended before the release: error of a pixel in gray levels, accuracy"
+    heads = [
+        f"{name}: {metric}"
+        for name in names
+        for metric in (content.measure, "accuracy")
+    ]
+    caption = f"Defended before the release: {content.measure}, accuracy"
     return [report.Table(caption, ["defense", *heads], rows)]

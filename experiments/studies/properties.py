@@ -22,10 +22,11 @@ from experiments.harness.run import Run
 from mijax import data, training
 from mijax.attacks import deep_sets
 from mijax.knowledge import ReleasedParameters, validate
+from mijax.knowledge.released_parameters import Layers
 from mijax.metrics import attributes
 from mijax.models.mlp import MLP
 
-_CHUNK = 100  # models that are trained at a time
+CHUNK = 100  # models that are trained at a time
 _TESTS = 500  # examples that each network is tested on
 _attack = programs.program(deep_sets.attack)
 
@@ -143,6 +144,29 @@ def measure(run: Run, study: Study) -> report.Page:
     return _page(run, study, loaded.name, networks, Results(records))
 
 
+def trainer(study: Study, classes: int) -> Callable[..., Layers]:
+    """Returns `(key, rows [n], x, y) -> layers` of one network; map it over many."""
+    module = MLP(classes, study.widths, jax.nn.relu)
+    adam = optax.adam(2e-3)
+    learn = training.supervised(module, adam)
+
+    def one(key: jax.Array, own: jax.Array, x: jax.Array, y: jax.Array) -> Layers:
+        init_key, fit_key = jax.random.split(key)
+        state, _ = training.fit(
+            fit_key,
+            training.train_state(init_key, module, x.shape[1:], adam),
+            lambda key, state, chosen: learn(key, state, (x[chosen], y[chosen])),
+            own,
+            batch_size=study.batch_size,
+            steps=study.steps,
+        )
+        params = state.variables["params"]
+        names = [f"hidden_{i}" for i in range(len(study.widths))] + ["logits"]
+        return tuple((params[name]["kernel"], params[name]["bias"]) for name in names)
+
+    return one
+
+
 def _trained(
     study: Study,
     key: jax.Array,
@@ -164,29 +188,12 @@ def _trained(
         )
 
     sets = np.stack([drawn(i % 2) for i in range(number)])
-    module = MLP(int(labels.max()) + 1, study.widths, jax.nn.relu)
-    adam = optax.adam(2e-3)
-    learn = training.supervised(module, adam)
-
-    def one(key: jax.Array, own: jax.Array, x: jax.Array, y: jax.Array) -> Any:
-        init_key, fit_key = jax.random.split(key)
-        state, _ = training.fit(
-            fit_key,
-            training.train_state(init_key, module, x.shape[1:], adam),
-            lambda key, state, chosen: learn(key, state, (x[chosen], y[chosen])),
-            own,
-            batch_size=study.batch_size,
-            steps=study.steps,
-        )
-        params = state.variables["params"]
-        names = [f"hidden_{i}" for i in range(len(study.widths))] + ["logits"]
-        return [(params[name]["kernel"], params[name]["bias"]) for name in names]
-
+    one = trainer(study, int(labels.max()) + 1)
     run = programs.program(jax.vmap(one, (0, 0, None, None)))
     keys = jax.random.split(jax.random.fold_in(key, 1), number)
     parts, seconds = [], {"compile": 0.0, "run": 0.0}
-    for start in range(0, number, _CHUNK):
-        chunk = slice(start, start + _CHUNK)
+    for start in range(0, number, CHUNK):
+        chunk = slice(start, start + CHUNK)
         layers, spent = run(keys[chunk], sets[chunk], images, labels)
         parts.append(jax.tree.map(np.asarray, layers))
         seconds = {kind: seconds[kind] + spent[kind] for kind in seconds}

@@ -18,7 +18,7 @@ from experiments.harness import figures, programs, report
 from experiments.harness import run as harness
 from experiments.harness.results import Metric, Record, Results, metric
 from experiments.harness.run import Run
-from mijax import data
+from mijax import data, training
 from mijax.attacks import prior_aware
 from mijax.core import pytree
 from mijax.defenses import dp_sgd
@@ -147,10 +147,10 @@ def _trainer(run: Run, study: Study, classes: int) -> Callable[..., Any]:
     shape = (1, study.side, study.side, 1)
     initial = module.init(run.keys("initial")["initial"], jnp.zeros(shape))["params"]
 
+    losses = training.record_losses(module)
+
     def loss(params: Any, record: Any) -> jax.Array:
-        x, label = record
-        logits = module.apply({"params": params}, x[None]).logits  # type: ignore[union-attr]
-        return optax.softmax_cross_entropy_with_integer_labels(logits[0], label)
+        return losses(params, jax.tree.map(lambda leaf: leaf[None], record))[0]
 
     def gradient(params: Any, record: Any) -> Any:
         found = jax.grad(loss)(params, record)

@@ -17,7 +17,7 @@ from mijax.attacks.attributes import (
     neuron_inference,
     tree_inversion,
 )
-from mijax.attacks.federated import feature_leakage, participant_gan
+from mijax.attacks.federated import feature_leakage, mgan_ai, participant_gan
 from mijax.attacks.inversion import (
     explanation,
     gamin,
@@ -83,6 +83,7 @@ ALL = (
     # A seat in a federated training.
     participant_gan,
     feature_leakage,
+    mgan_ai,
     # Attribute inference.
     map_inference,
     tree_inversion,

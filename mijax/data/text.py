@@ -1,8 +1,10 @@
-"""Texts as sequences of characters, and their cut into training records."""
+"""Texts: as sequences of characters, cut into training records; and with classes."""
 
 import dataclasses
+import json
 import lzma
 import os
+import pathlib
 import pydoc_data.topics
 
 import numpy as np
@@ -67,9 +69,7 @@ def tiny_shakespeare(data_dir: str | os.PathLike[str] | None, also: str = "") ->
       FileNotFoundError: the file is missing; the message says where to put it.
       ValueError: it is not the expected one.
     """
-    inside = None if data_dir is None else os.path.join(data_dir, "text")
-    folder = inside if inside and os.path.isdir(inside) else data_dir
-    path = files.checked(files.find(_SHAKESPEARE, folder), _SHA256)
+    path = files.checked(_text_file(_SHAKESPEARE, data_dir), _SHA256)
     return of("tiny Shakespeare", lzma.decompress(path.read_bytes()).decode(), also)
 
 
@@ -108,3 +108,76 @@ def right_aligned(numbers: np.ndarray, length: int) -> np.ndarray:
             f"{len(numbers)} characters do not fit a record of {length}: shorten them."
         )
     return np.pad(numbers, (length - len(numbers), 0), constant_values=PAD)
+
+
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """Texts with a class each.
+
+    Attributes:
+      name: what they are called in messages and reports.
+      texts: to train on.
+      labels: their classes, `[N]` int32.
+      test_texts: of the published test split.
+      test_labels: `[M]` int32.
+      names: of the classes.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    labels: np.ndarray
+    test_texts: tuple[str, ...]
+    test_labels: np.ndarray
+    names: tuple[str, ...]
+
+
+def newsgroups(data_dir: str | os.PathLike[str] | None) -> Documents:
+    """Loads 20 Newsgroups, split by date: 11,314 and 7,532 posts.
+
+    Args:
+      data_dir: the folder of `news20_train.jsonl.xz` (a line a post: `y`, `subject`,
+        `text`), `news20_test.jsonl.xz` and `news20_classes.json`, or with a folder
+        `text` of them.
+
+    Raises:
+      FileNotFoundError: a file is missing; the message says where to put it.
+    """
+
+    def read(part: str) -> tuple[tuple[str, ...], np.ndarray]:
+        lines = _lines(f"news20_{part}.jsonl.xz", data_dir)
+        posts = [json.loads(line) for line in lines]
+        texts = tuple(f"{post['subject']}\n{post['text']}" for post in posts)
+        return texts, np.array([post["y"] for post in posts], np.int32)
+
+    names = json.loads(_text_file("news20_classes.json", data_dir).read_text())
+    return Documents("20 Newsgroups", *read("train"), *read("test"), tuple(names))
+
+
+def imdb(data_dir: str | os.PathLike[str] | None) -> Documents:
+    """Loads a cut of IMDB's reviews: 5,000 to train on and 2,500 to test.
+
+    Args:
+      data_dir: the folder of `imdb_train_5000.tsv.xz` (a line a review: class, rating,
+        text) and `imdb_test_2500.tsv.xz`, or with a folder `text` of them.
+
+    Raises:
+      FileNotFoundError: a file is missing; the message says where to put it.
+    """
+
+    def read(part: str) -> tuple[tuple[str, ...], np.ndarray]:
+        rows = [line.split("\t", 2) for line in _lines(f"imdb_{part}.tsv.xz", data_dir)]
+        labels = np.array([int(label) for label, _, _ in rows], np.int32)
+        return tuple(text for _, _, text in rows), labels
+
+    parts = *read("train_5000"), *read("test_2500")
+    return Documents("IMDB's reviews", *parts, ("negative", "positive"))
+
+
+def _text_file(file: str, data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
+    inside = None if data_dir is None else os.path.join(data_dir, "text")
+    return files.find(file, inside if inside and os.path.isdir(inside) else data_dir)
+
+
+def _lines(file: str, data_dir: str | os.PathLike[str] | None) -> list[str]:
+    content = lzma.decompress(_text_file(file, data_dir).read_bytes()).decode()
+    return content.rstrip("\n").split("\n")

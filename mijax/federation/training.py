@@ -169,6 +169,16 @@ class Federation:
             seats,
         )
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a round changes, such as for a checkpoint; `at` takes it back."""
+        changing = "target", "round", "local", "uploads"
+        return {name: getattr(self, name) for name in changing}
+
+    def at(self, state: dict[str, Any]) -> "Federation":
+        """Returns the same training at another `state`."""
+        return dataclasses.replace(self, **state)
+
     def advance(
         self, key: Array, own: Any = None, examples: float | Array | None = None
     ) -> tuple["Federation", Round]:
@@ -286,30 +296,13 @@ def simulate(
     own_key = jax.random.fold_in(key, np.iinfo(np.int32).max)  # of no round
 
     def body(state: Any, _: None) -> tuple[Any, Any]:
-        now = _with(federation, state)
+        now = federation.at(state)
         own = None
         if misbehave is not None:
             own_now = jax.random.fold_in(own_key, now.round)
             own = misbehave(own_now, jnp.asarray(now.round), now.target)
         after, seen = now.advance(key, own)
-        return _state(after), record(after.target, seen)
+        return after.state, record(after.target, seen)
 
-    state, records = lax.scan(body, _state(federation), None, rounds)
-    return _with(federation, state), records
-
-
-def _state(federation: Federation) -> tuple[Any, ...]:
-    """What a round changes."""
-    return (
-        federation.target,
-        federation.round,
-        federation.local,
-        federation.uploads,
-    )
-
-
-def _with(federation: Federation, state: tuple[Any, ...]) -> Federation:
-    target, number, local, uploads = state
-    return dataclasses.replace(
-        federation, target=target, round=number, local=local, uploads=uploads
-    )
+    state, records = lax.scan(body, federation.state, None, rounds)
+    return federation.at(state), records

@@ -22,6 +22,7 @@ from mijax.knowledge.poisoned_training import PoisonedTraining
 from mijax.knowledge.private_history import PrivateHistory
 from mijax.knowledge.released_parameters import ReleasedParameters
 from mijax.knowledge.secure_aggregation import securely_summed
+from mijax.knowledge.server_seat import ServerSeat
 from mijax.knowledge.shared_update import SharedUpdate
 from mijax.knowledge.split_features import (
     Half,
@@ -54,6 +55,7 @@ __all__ = [
     "PrivateHistory",
     "ReleasedParameters",
     "Scores",
+    "ServerSeat",
     "SharedUpdate",
     "SplitFeatures",
     "SplitQueries",

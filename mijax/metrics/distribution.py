@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
+from scipy.special import log_softmax, logsumexp
 
 
 class PRDC(NamedTuple):
@@ -60,6 +61,25 @@ def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
     overlap = np.sqrt(np.maximum(cross, 0)).sum()
     spread = np.trace(covariance) + np.trace(covariance_hat)
     return float(max(shift @ shift + spread - 2 * overlap, 0.0))
+
+
+def inception_score(logits: ArrayLike) -> float:
+    """How surely and how variedly a classifier sees classes in a set of images.
+
+    With Inception's classes it is the published score; a report names the classifier.
+
+    Args:
+      logits: the classifier's of the reconstructions, `[M, K]`.
+
+    Returns:
+      `exp(mean KL(p(class | image) || mean p(class)))`, 1 to K.
+
+    References:
+      Salimans et al. 2016, Improved techniques for training GANs. arXiv:1606.03498
+    """
+    log_p = log_softmax(np.asarray(logits, np.float64), axis=1)
+    log_mean = logsumexp(log_p, axis=0) - np.log(len(log_p))
+    return float(np.exp(np.mean(np.sum(np.exp(log_p) * (log_p - log_mean), 1))))
 
 
 def precision_recall_density_coverage(

@@ -246,6 +246,58 @@ def leakage(
     return Interval(float(value), low, high, attack.size)
 
 
+def rank_correlation(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Spearman's rank correlation with a percentile bootstrap interval.
+
+    Args:
+      x: `[n]`.
+      y: `[n]`.
+      clusters: `[n]`, whose value each is; None if all are independent. Resamples in
+        which `x` or `y` has one value are left out.
+      confidence: of the interval.
+      resamples: of the bootstrap.
+      seed: of the bootstrap.
+
+    Raises:
+      ValueError: a value is not finite, lengths differ, there are fewer than three
+        clusters, or `x` or `y` has one value.
+    """
+    from scipy import stats  # Late, as it takes a second to import.
+
+    x, y = _finite("x", x), _finite("y", y)
+    if len(x) != len(y):
+        raise ValueError(f"x has {len(x)} values and y {len(y)}: give as many")
+    if min(np.ptp(x), np.ptp(y)) == 0:
+        raise ValueError("x or y has one value: it has no ranks")
+    names = np.arange(len(x)) if clusters is None else np.asarray(clusters)
+    members = [np.flatnonzero(names == name) for name in np.unique(names)]
+    if len(members) < 3:
+        raise ValueError(f"ranks need at least three clusters: got {len(members)}")
+
+    def of_ranks(rows):
+        return np.corrcoef(stats.rankdata(x[rows]), stats.rankdata(y[rows]))[0, 1]
+
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        rows = np.concatenate(
+            [members[i] for i in rng.integers(0, len(members), len(members))]
+        )
+        if min(np.ptp(x[rows]), np.ptp(y[rows])) > 0:
+            found.append(of_ranks(rows))
+    ends = 0.5 - confidence / 2, 0.5 + confidence / 2
+    low, high = np.quantile(found, ends)
+    value = of_ranks(np.arange(len(x)))
+    return Interval(float(value), float(low), float(high), len(x))
+
+
 def _bootstrap(data, statistic, paired, confidence, resamples, seed):
     from scipy import stats  # Late, as it takes a second to import.
 

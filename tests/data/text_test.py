@@ -1,3 +1,6 @@
+import json
+import lzma
+
 import numpy as np
 import pytest
 
@@ -35,6 +38,32 @@ def test_a_missing_file(tmp_path):
     (tmp_path / "tinyshakespeare.txt.xz").write_bytes(b"none of it")
     with pytest.raises(ValueError, match="is not the expected data"):
         text.tiny_shakespeare(tmp_path)
+
+
+def test_texts_with_classes(tmp_path):
+    """Files of the published form; here in a folder `text` of the data folder."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+
+    def write(name, *lines):
+        (folder / name).write_bytes(lzma.compress("\n".join([*lines, ""]).encode()))
+
+    post = {"y": 1, "subject": "the sea", "text": "Waves.\nSalt."}
+    write("news20_train.jsonl.xz", json.dumps(post), json.dumps(post | {"y": 0}))
+    write("news20_test.jsonl.xz", json.dumps(post))
+    (folder / "news20_classes.json").write_text('["land", "sea"]')
+    found = text.newsgroups(tmp_path)
+    assert found.texts[0] == "the sea\nWaves.\nSalt." and found.names == ("land", "sea")
+    np.testing.assert_array_equal(found.labels, [1, 0])
+    assert len(found.test_texts) == len(found.test_labels) == 1
+    write("imdb_train_5000.tsv.xz", "1\t9\tgood\tindeed", "0\t2\tbad")
+    write("imdb_test_2500.tsv.xz", "0\t1\tworse")
+    found = text.imdb(folder)
+    assert found.texts == ("good\tindeed", "bad") and found.test_texts == ("worse",)
+    np.testing.assert_array_equal(found.labels, [1, 0])
+    (folder / "imdb_test_2500.tsv.xz").unlink()
+    with pytest.raises(FileNotFoundError, match="imdb_test_2500"):
+        text.imdb(tmp_path)
 
 
 @pytest.mark.real_data

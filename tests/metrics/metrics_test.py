@@ -396,3 +396,42 @@ def test_students_interval_is_that_of_the_tables():
     assert intervals.student([5.0, 5.0])[:3] == (5.0, 5.0, 5.0)
     with pytest.raises(ValueError, match="at least two values"):
         intervals.student([1.0])
+
+
+def test_the_inception_score_is_1_of_one_class_and_k_of_all():
+    sure = 50 * np.eye(4)
+    assert distribution.inception_score(sure) == pytest.approx(4)
+    assert distribution.inception_score(sure[[2, 2, 2]]) == pytest.approx(1)
+    assert distribution.inception_score(0 * sure) == pytest.approx(1)
+    assert distribution.inception_score(sure[[0, 0, 1, 1]]) == pytest.approx(2)
+
+
+class TestRankCorrelation:
+    def test_is_spearmans_and_holds_what_was_planted(self, rng):
+        x = rng.normal(size=60)
+        found = intervals.rank_correlation(x, np.exp(x))
+        assert found[:3] == pytest.approx((1, 1, 1)) and found.n == 60
+        y = x + rng.normal(size=60)
+        found = intervals.rank_correlation(x, y)
+        assert found.value == pytest.approx(stats.spearmanr(x, y).statistic)
+        assert 0 < found.low < found.value < found.high < 1
+        null = intervals.rank_correlation(x, rng.normal(size=60))
+        assert null.low < 0 < null.high
+
+    def test_repeats_of_one_setting_are_not_independent(self, rng):
+        x, y = rng.normal(size=12), rng.normal(size=12)
+        alone = intervals.rank_correlation(x, y)
+        names = np.repeat(np.arange(12), 4)
+        fourfold = np.repeat(x, 4), np.repeat(y, 4)
+        clustered = intervals.rank_correlation(*fourfold, clusters=names)
+        assert clustered[:3] == pytest.approx(alone[:3], abs=0.02)
+        naive = intervals.rank_correlation(*fourfold)
+        assert naive.high - naive.low < 0.7 * (alone.high - alone.low)
+
+    def test_what_has_no_ranks(self):
+        with pytest.raises(ValueError, match="has one value"):
+            intervals.rank_correlation([1, 2, 3], [4, 4, 4])
+        with pytest.raises(ValueError, match="at least three clusters: got 2"):
+            intervals.rank_correlation([1, 2, 3], [4, 5, 6], clusters=[0, 0, 1])
+        with pytest.raises(ValueError, match="3 values and y 2"):
+            intervals.rank_correlation([1, 2, 3], [4, 5])

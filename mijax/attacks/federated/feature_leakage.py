@@ -1,15 +1,23 @@
 """Unintended feature leakage: properties of others' batches, and their words.
 
 Melis, Song, De Cristofaro, Shmatikov (2019). A participant sees how the model changes
-from round to round. Of its own data it knows which examples have a property. At each
-round's model it computes the updates of own batches with and without such examples, and
-trains on them a classifier that then judges what the others' update was made of.
+from round to round. Some of its own examples have a property, and it knows which. At
+the model of each round it computes the updates of own batches with such examples and of
+own batches without, and trains on them a classifier. The classifier then judges what
+the others changed in that round.
+
+The active attack (`active=True`) makes the model tell more. The adversary trains its
+copy to predict the property as well, by a second output that it keeps to itself, on
+
+    (1 - property_weight) * task's loss + property_weight * property's loss,
+
+shares what this changes, and subtracts it from the change that it sees.
 
 `touched_rows` is the other half of the paper: of an embedding, the gradient is zero but
 in the rows of the words (or places) that occur in the batch.
 
-Departures from the paper: the adversary shares nothing itself, so there is nothing of
-its own to subtract; the classifier is a small perceptron (`observe` returns what any
+Departures from the paper: the passive adversary shares nothing, so there is nothing of
+its own to subtract; the classifier is a small perceptron (`watch` returns what any
 other needs, such as a random forest); of a dense layer too large to be read number by
 number, each output's largest is read, where the authors' code leaves the layer out.
 
@@ -18,17 +26,19 @@ References:
   collaborative learning. S&P 2019. arXiv:1805.04049.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
 
 from mijax import core, training
-from mijax.core import Target, hyper_parameters, static
-from mijax.federation import client_update
+from mijax.core import Prediction, Target, concrete, hyper_parameters, static
+from mijax.federation import Recipe, client_update
 from mijax.knowledge import FederationSeat
 from mijax.models.mlp import MLP
 
@@ -40,6 +50,7 @@ def magnitudes(target: Target, change: Any) -> Array:
 
     Biases are left out; of a convolution's kernel the largest over its positions is
     read, and of a layer with too many pairs of input and output the largest per output.
+    Together they are scaled to a length of 1, as gradients shrink in training.
     """
     del target
     parts = []
@@ -49,13 +60,13 @@ def magnitudes(target: Target, change: Any) -> Array:
         size = jnp.abs(leaf)
         size = jnp.max(size.reshape(-1, *leaf.shape[-2:]), 0)  # [in, out]
         parts.append(size.ravel() if size.size <= _READ else jnp.max(size, 0))
-    return jnp.concatenate(parts)
+    return _unit(jnp.concatenate(parts))
 
 
-def labels_alone(target: Target, change: Any) -> Array:
-    """Returns the changes of the classes' biases, `[F]`, which count labels.
+def task_alone(target: Target, change: Any) -> Array:
+    """Returns the changes of the classes' biases, `[F]`: predictions less labels.
 
-    A baseline: what a property's dependence on the label gives away.
+    A baseline: what the task's outputs tell of a property that depends on the label.
     """
     leaves = jax.tree.leaves(change)
     return jnp.concatenate([x for x in leaves if x.shape == (target.num_classes,)])
@@ -70,9 +81,11 @@ class Config:
       batches: own batches with the property in each round, and as many without.
       mixtures: the shares of examples with the property in a batch that has it, in
         turn.
-      clients: whose updates the observed one is the mean of; an own update with the
-        property is then mixed with `clients - 1` without.
+      clients: whose updates the observed one is the mean of, equally weighted; an own
+        update with the property is then mixed with `clients - 1` without.
       features: `(target, change) -> [F]`.
+      active: whether the adversary shares updates that teach the model the property.
+      property_weight: of the property in those, 0 to 1.
       steps: of the classifier's training.
       learning_rate: of Adam.
       weight_decay: of its weights.
@@ -83,6 +96,8 @@ class Config:
     mixtures: tuple[float, ...] = static(default=(0.4, 0.6, 0.8, 1.0))
     clients: int = static(default=1)
     features: Callable[[Target, Any], Array] = static(default=magnitudes)
+    active: bool = static(default=False)
+    property_weight: float | Array = 0.7
     steps: int = static(default=1_000)
     learning_rate: float | Array = 1e-3
     weight_decay: float | Array = 1e-2
@@ -98,6 +113,11 @@ class Config:
             raise ValueError(
                 f"mixtures are {self.mixtures}: they must be shares, above 0 and at "
                 "most 1."
+            )
+        weight = concrete(self.property_weight)
+        if weight is not None and not np.all((weight >= 0) & (weight <= 1)):
+            raise ValueError(
+                f"property_weight is {self.property_weight}: it must be 0 to 1."
             )
 
 
@@ -115,10 +135,14 @@ class Observed(NamedTuple):
     seen: Array
 
 
-def observe(
+def watch(
     key: Array, knowledge: FederationSeat, config: Config = Config()
-) -> Observed:
-    """Watches the training; arguments and errors are those of `attack`."""
+) -> tuple[FederationSeat, Observed]:
+    """Watches the training; arguments and errors are those of `attack`.
+
+    Returns:
+      The seat after the last round, and what was seen.
+    """
     if knowledge.has_property is None:
         raise ValueError(
             "No property is sought: give the seat has_property, of its own examples."
@@ -126,6 +150,12 @@ def observe(
     size = knowledge.batch_size
     has = jnp.asarray(knowledge.has_property, jnp.float32)
     counts = [round(share * size) for share in config.mixtures]
+    if not all(counts):
+        share = config.mixtures[counts.index(0)]
+        raise ValueError(
+            f"Of a batch of {size}, a share of {share} rounds to no example with the "
+            "property: give larger mixtures."
+        )
     with_it = jnp.array([counts[i % len(counts)] for i in range(config.batches)])
     numbers = jnp.concatenate([with_it, jnp.zeros_like(with_it)])  # [N]
 
@@ -146,16 +176,74 @@ def observe(
         mean = jax.tree.map(lambda leaf: jnp.mean(leaf, 0), changes)
         return config.features(seat.target, mean)
 
-    def watch(seat: FederationSeat, key: Array) -> tuple[FederationSeat, Any]:
+    def round_(state: Any, key: Array) -> tuple[Any, Any]:
+        seat, head = state
         keys = jax.random.split(key, len(numbers))
         known = lax.map(lambda each: example(each[0], seat, each[1]), (keys, numbers))
-        after = seat.act()
+        own = None
+        if config.active:
+            own, head = _taught(jax.random.fold_in(key, 1), seat, head, config)
+        after = seat.act(own)
         change = jax.tree.map(jnp.subtract, after.target.trained, seat.target.trained)
-        return after, (known, config.features(seat.target, change))
+        mean = _mean_update(seat.recipe, change)
+        if own is not None:
+            mean = _without(own, mean, config.clients)
+        return (after, head), (known, config.features(seat.target, mean))
 
-    _, (known, seen) = lax.scan(watch, knowledge, jax.random.split(key, config.rounds))
+    head = jnp.zeros(_features(knowledge.target, knowledge.x[:1]).shape[1] + 1)
+    keys = jax.random.split(key, config.rounds)
+    (seat, _), (known, seen) = lax.scan(round_, (knowledge, head), keys)
     properties = jnp.broadcast_to(numbers > 0, known.shape[:2]).astype(jnp.int32)
-    return Observed(_unit(known), properties, _unit(seen))
+    return seat, Observed(known, properties, seen)
+
+
+def _features(target: Target, x: Array) -> Array:
+    """What the property is read from: the last hidden layer, or the logits."""
+    prediction = target.predict(x)
+    return prediction.logits if prediction.features is None else prediction.features
+
+
+def _taught(
+    key: Array, seat: FederationSeat, head: Array, config: Config
+) -> tuple[Any, Array]:
+    """The change that the active adversary shares, and its second output, trained.
+
+    The property's output `[F + 1]` takes a step at the model that the server sent.
+    """
+    classes, recipe = seat.target.num_classes, seat.recipe
+    has = jnp.asarray(seat.has_property, jnp.int32)
+    # As many of either side, as far as they are in the adversary's data.
+    weights = jnp.where(has == 1, 1 / jnp.sum(has), 1 / jnp.sum(1 - has))
+    rows = jax.random.categorical(key, jnp.log(weights), shape=(seat.batch_size,))
+
+    def of_property(features: Array, head: Array, has: Array) -> Array:
+        return optax.sigmoid_binary_cross_entropy(features @ head[:-1] + head[-1], has)
+
+    def both(prediction: Prediction, labels: Array) -> Array:
+        features = prediction.features
+        features = prediction.logits if features is None else features
+        task = recipe.loss(prediction, labels % classes)
+        extra = of_property(features, head, labels // classes)
+        weight = config.property_weight
+        return (1 - weight) * task + weight * extra
+
+    x, labels = seat.x[rows], seat.labels[rows] + classes * has[rows]
+    taught = dataclasses.replace(recipe, loss=both)
+    change = client_update(taught, seat.target, x, labels).change
+    features = _features(seat.target, x)
+    slope = jax.grad(lambda head: jnp.mean(of_property(features, head, has[rows])))
+    return change, head - slope(head)
+
+
+def _mean_update(recipe: Recipe, change: Any) -> Any:
+    """What the server took the mean of, told from how its model changed."""
+    scale = 1.0 if recipe.local_steps else -recipe.learning_rate
+    return jax.tree.map(lambda leaf: leaf / scale, change)
+
+
+def _without(own: Any, mean: Any, clients: int) -> Any:
+    """The mean of the clients' updates, of theirs and the adversary's."""
+    return jax.tree.map(lambda m, o: (m * (clients + 1) - o) / clients, mean, own)
 
 
 def attack(
@@ -165,17 +253,20 @@ def attack(
 
     Args:
       key: of own batches and the classifier; the key is consumed.
-      knowledge: with own examples of which it is known who `has_property`.
+      knowledge: with own examples of which it is known who `has_property`; its server
+        takes the mean as `federation.aggregate` does by default.
       config: hyper-parameters.
 
     Returns:
       Of each round, T in place of the victims, 0 or 1, with both log-probabilities.
 
     Raises:
-      ValueError: if the seat's `has_property` is None.
+      ValueError: if the seat's `has_property` is None, or if a mixture rounds to no
+        example of a batch.
     """
     watch_key, judge_key = jax.random.split(key)
-    return judge(judge_key, observe(watch_key, knowledge, config), config)
+    _, observed = watch(watch_key, knowledge, config)
+    return judge(judge_key, observed, config)
 
 
 def judge(key: Array, observed: Observed, config: Config = Config()) -> core.Inference:

@@ -20,7 +20,7 @@ the paper stops by the measure of convergence; the rates of Adam, `balance` and
 
 References:
   Aivodji, Gambs, Ther. GAMIN: an adversarial approach to black-box model inversion.
-  2019. arXiv:1909.11835.
+  arXiv 2019. arXiv:1909.11835.
 """
 
 import dataclasses
@@ -99,7 +99,7 @@ class Trained:
 
 
 def attack(key: Array, knowledge: Scores, config: Config = Config()) -> Reconstruction:
-    """Generates images that the target takes for each label.
+    """Recovers images that the target takes for each label.
 
     Args:
       key: of training and of what is drawn at the end; it is consumed.

@@ -210,7 +210,9 @@ def prior(
         del real
         images, labels = fake
         seen = jax.vmap(config.view)(jax.random.split(key, len(images)), images)
-        margin = jnp.mean(max_margin(target.predict(seen), labels, None))
+        # Else XLA computes what it can of the target's constants while it compiles.
+        teacher = lax.optimization_barrier(target)
+        margin = jnp.mean(max_margin(teacher.predict(seen), labels, None))
         loss = config.margin_weight * margin - jnp.mean(score(images, labels))
         return loss, {"margin": -margin}
 
@@ -218,7 +220,7 @@ def prior(
         return critic.apply(adversarial.unit_spectral_norms(variables), images, labels)
 
     def finish(state: State) -> Prior:
-        variables = adversarial.unit_spectral_norms(state.critic)
+        variables = jax.jit(adversarial.unit_spectral_norms)(state.critic)
         return Prior.from_linen(
             generator, state.averaged, critic, variables, config.latent_size
         )

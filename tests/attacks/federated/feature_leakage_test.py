@@ -5,19 +5,21 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import linen as nn
 
 from mijax import federation
 from mijax.attacks import feature_leakage
 from mijax.attacks.federated.feature_leakage import Config, magnitudes, touched_rows
 from mijax.core import Prediction, Target
-from mijax.federation import Clients, Federation, Recipe
+from mijax.federation import Clients, Federation, Recipe, client_update
 from mijax.knowledge import FederationSeat
 from mijax.metrics.attributes import macro_auc
 from mijax.models.mlp import MLP
 
 SHAPE, ROUNDS, BATCH = (4, 4, 1), 40, 8
 RUN = jax.jit(feature_leakage.attack)
+WATCH = jax.jit(feature_leakage.watch)
 CONFIG = Config(rounds=ROUNDS, batches=4, steps=300)
 
 
@@ -75,8 +77,58 @@ def test_magnitudes_read_kernels_and_no_biases():
         "convolution": jnp.array([[[[1.0]]], [[[-3.0]]]]),
         "wide": jnp.zeros((3_000, 2)).at[7, 1].set(-4.0),
     }
-    found = sorted(magnitudes(seat().target, change).tolist())
-    assert found == [0.0, 1.0, 2.0, 3.0, 4.0]
+    found = np.sort(magnitudes(seat().target, change)) * np.sqrt(30)
+    np.testing.assert_allclose(found, [0, 1, 2, 3, 4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_what_the_active_adversary_shared_is_subtracted(steps):
+    """The others' mean is what it is without the adversary."""
+    recipe = Recipe(learning_rate=0.1, local_steps=steps)
+    known = seat()
+    known = dataclasses.replace(
+        known, _world=dataclasses.replace(known._world, recipe=recipe)
+    )
+    own = jax.tree.map(jnp.ones_like, known.target.trained)
+    alone, beside = (
+        feature_leakage._mean_update(
+            recipe,
+            jax.tree.map(
+                jnp.subtract, known.act(each).target.trained, known.target.trained
+            ),
+        )
+        for each in (None, own)
+    )
+    found = feature_leakage._without(own, beside, clients=1)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, alone)
+    clients = known._world.clients
+    first = clients.rows[0, 0]
+    x, labels = clients.x[0], clients.labels[0]
+    shared = client_update(recipe, known.target, x[first], labels[first]).change
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, shared
+    )
+
+
+def test_the_active_adversary_teaches_the_model_the_property():
+    known, config = seat(), dataclasses.replace(CONFIG, rounds=150)
+    passive, _ = WATCH(jax.random.key(2), known, config)
+    active = dataclasses.replace(config, active=True)
+    taught, observed = WATCH(jax.random.key(2), known, active)
+    has = np.asarray(known.has_property)
+    apart = {}
+    for name, after in (("passive", passive), ("active", taught)):
+        features = np.asarray(after.target.predict(known.x).features)
+        away = features[has].mean(0) - features[~has].mean(0)
+        apart[name] = np.linalg.norm(away) / features.std()
+    assert apart["active"] > 1.2 * apart["passive"]
+    assert np.all(np.isfinite(observed.seen))
+
+
+def test_a_share_that_rounds_to_no_example_is_refused():
+    config = dataclasses.replace(CONFIG, mixtures=(0.5, 0.05))
+    with pytest.raises(ValueError, match=r"batch of 8, a share of 0.05 rounds to no"):
+        feature_leakage.attack(jax.random.key(0), seat(), config)
 
 
 def bag(weights, tokens):

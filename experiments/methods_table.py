@@ -13,6 +13,8 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
+
 from experiments import catalog
 from mijax import attacks, defenses
 from mijax.defenses import Defense
@@ -70,10 +72,14 @@ def link(function: Callable[..., Any]) -> str:
 
 
 def places(make: Callable[..., Defense]) -> str:
-    """The places at which a defense acts; 1 is a valid value of each argument."""
+    """The places at which a defense acts; 1 is a valid value of all but the keys."""
     parameters = inspect.signature(make).parameters.values()
-    required = sum(p.default is inspect.Parameter.empty for p in parameters)
-    return ", ".join(f"`{place}`" for place in make(*[1] * required).places)
+    required = {
+        p.name: jax.random.key(0) if p.name == "key" else 1
+        for p in parameters
+        if p.default is inspect.Parameter.empty
+    }
+    return ", ".join(f"`{place}`" for place in make(**required).places)
 
 
 def guarantee(function: Callable[..., Any]) -> str:

@@ -375,8 +375,9 @@ class _Known:
             center = np.mean(plan.outcome[members])
             outcome = np.nan_to_num((plan.outcome - center) / plan.scale)[:, None]
         both = np.concatenate([x, outcome], 1, dtype=np.float64)
+        known = both[:, : x.shape[1]]  # A view: half the memory of a second array.
         # Nothing known of anybody is one constant.
-        return cls(plan, x if x.shape[1] else np.zeros((len(x), 1)), both, seed)
+        return cls(plan, known if x.shape[1] else np.zeros((len(x), 1)), both, seed)
 
     def impute(
         self, x: NDArray, codes: NDArray[np.intp], size: int, **options: Any

@@ -228,6 +228,7 @@ def _maps(
     if release.foreign:
         other = jax.random.fold_in(key, 1)
         target, _ = study.target.train(run, other, "another target", world.private)
+    assert release.explain is not None
     return jax.jit(release.explain)(target, truth)
 
 

@@ -128,13 +128,13 @@ class TestRefusals:
         assert checkpoint.latest(tmp_path) == 1
 
 
-def kill_at_random(folder, kills, rng):
+def kill_at_random(folder, kills, rng, what="train"):
     """Trains in a process that is killed at random moments, `kills` times."""
     script = pathlib.Path(train_until_killed.__file__)
     path = os.pathsep.join([str(script.parents[1]), os.environ.get("PYTHONPATH", "")])
     for _ in range(kills):
         process = subprocess.Popen(
-            [sys.executable, str(script), str(folder)],
+            [sys.executable, str(script), what, str(folder)],
             env={**os.environ, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             text=True,
@@ -157,3 +157,13 @@ def test_a_killed_training_resumes_to_the_same_bits(optimized, tmp_path, kills):
     resumed = train_until_killed.train(tmp_path / "killed", steps)
     whole = train_until_killed.train(tmp_path / "whole", steps, chunk=steps)
     assert equal(resumed, whole)
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_killed_federation_resumes_by_rounds_to_the_same_bits(optimized, tmp_path):
+    kill_at_random(tmp_path / "killed", 3, random.Random(1), "federate")
+    rounds = checkpoint.latest(tmp_path / "killed") + 8
+    resumed = train_until_killed.federate(tmp_path / "killed", rounds)
+    whole = train_until_killed.federate(tmp_path / "whole", rounds)
+    assert resumed.round == rounds and equal(resumed.state, whole.state)

@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+import optax
 from jax import Array
 
 from experiments.harness import checkpoint, programs
+from mijax.core import Target
+from mijax.federation import Federation, Round, simulate
 from mijax.training import Step, fit
 
 State = TypeVar("State")
@@ -48,12 +51,6 @@ def train(
       ValueError: if the checkpoint is damaged or of another architecture, or if
         training diverges.
     """
-    done = checkpoint.latest(folder) or 0
-    if done:
-        state = checkpoint.restore(folder, done, state)
-        print(f"{name}: continuing after step {done:,}", flush=True)
-    else:
-        state = jax.tree.map(jax.numpy.copy, state)  # The chunk gives its buffers up.
     data = jax.tree.map(jax.numpy.asarray, data)
     batch_size = min(batch_size, len(jax.tree.leaves(data)[0]))
 
@@ -66,10 +63,88 @@ def train(
 
         return programs.program(some_steps, donate_argnums=(1,))
 
+    def run(number: int, state: State, done: int) -> tuple[State, Any]:
+        return advance(number)(key, state, data, done)[0]
+
+    return _in_chunks(
+        run,
+        state,
+        name=name,
+        folder=folder,
+        steps=steps,
+        chunk=chunk,
+        after_chunk=after_chunk,
+    )
+
+
+def rounds(
+    key: Array,
+    federation: Federation,
+    *,
+    name: str,
+    folder: pathlib.Path,
+    rounds: int,
+    chunk: int = 50,
+) -> Federation:
+    """Runs `simulate` from the last checkpoint in `folder`, and says how it goes.
+
+    Args:
+      key: of the whole training.
+      federation: before the first round; its data are in no checkpoint.
+      name: what is trained, for the progress line.
+      folder: of this training's checkpoints alone.
+      rounds: in all.
+      chunk: rounds between checkpoints.
+
+    Raises:
+      ValueError: as `train`.
+    """
+
+    @functools.cache
+    def advance(number: int) -> programs.Program:
+        def some_rounds(key: Array, begun: Federation, state: Any) -> tuple[Any, Any]:
+            after, moved = simulate(key, begun.at(state), rounds=number, record=_length)
+            return after.state, {"update": moved}
+
+        return programs.program(some_rounds, donate_argnums=(2,))
+
+    def run(number: int, state: Any, done: int) -> tuple[Any, Any]:
+        del done  # The state knows its round.
+        return advance(number)(key, federation, state)[0]
+
+    state = _in_chunks(
+        run, federation.state, name=name, folder=folder, steps=rounds, chunk=chunk
+    )
+    return federation.at(state)
+
+
+def _length(target: Target, seen: Round) -> Array:
+    """The mean length of what the clients of a round share."""
+    del target
+    return jax.numpy.mean(jax.vmap(optax.tree.norm)(seen.change))
+
+
+def _in_chunks(
+    advance: Callable[[int, State, int], tuple[State, Any]],
+    state: State,
+    *,
+    name: str,
+    folder: pathlib.Path,
+    steps: int,
+    chunk: int,
+    after_chunk: Callable[[int, State], None] | None = None,
+) -> State:
+    """Calls `advance`, `(number, state, done) -> (state, metrics)`, to the end."""
+    done = checkpoint.latest(folder) or 0
+    if done:
+        state = checkpoint.restore(folder, done, state)
+        print(f"{name}: continuing after step {done:,}", flush=True)
+    else:
+        state = jax.tree.map(jax.numpy.copy, state)  # The chunk gives its buffers up.
     start, begun = time.monotonic(), done
     while done < steps:
         number = min(chunk, steps - done)
-        (state, metrics), _ = advance(number)(key, state, data, done)
+        state, metrics = advance(number, state, done)
         done += number
         means = {k: float(np.mean(v)) for k, v in metrics.items()}
         if not all(np.isfinite(list(means.values()))):

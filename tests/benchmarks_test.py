@@ -49,6 +49,7 @@ def test_what_is_not_there_or_fails_is_said(tmp_path, monkeypatch):
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_gradient_leakage_times_every_batch_that_is_asked_for():
     code = """
 import sys, unittest.mock
@@ -108,7 +109,13 @@ CASES = {
 CEILINGS = accelerator.Ceilings(flops=1e9, bandwidth=1e9)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "map_inference",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("dlg", "wgan_gp")),
+    ],
+)
 def test_a_case_of_the_accelerator_is_measured(name):
     case = CASES[name]()
     row, losses = accelerator.measure(case, CEILINGS, repeats=1)

@@ -86,18 +86,22 @@ def test_finds_what_it_says_and_only_numbers(case):
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
 
 
+# Eager, each operation of an attack is compiled: by default of one attack a family, and
+# of none that trains networks.
+TRAINS = ("explanation", "federated", "gamin", "inverse_net", "properties", "updates")
 FIRST = {
-    case.attack.__name__.split(".")[-2]: case for case in contract_cases.CASES[::-1]
+    case.attack.__name__.split(".")[-2]: case
+    for case in contract_cases.CASES[::-1]
+    if not any(part in case.attack.__name__ for part in TRAINS)
 }
 
 
-# All but the first of each family are slow: eager, each operation is compiled.
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, id=case.name, marks=slow)
+        pytest.param(case, id=case.name, marks=marks)
         for case in contract_cases.CASES
-        for slow in [() if case in FIRST.values() else pytest.mark.slow]
+        for marks in [() if case in FIRST.values() else pytest.mark.slow]
     ],
 )
 def test_jit_equals_eager(case):
@@ -145,7 +149,15 @@ def test_one_trace_for_any_key_world_and_number(case):
     assert len(calls) == traced
 
 
-@every_case
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=marks)
+        for case in contract_cases.CASES
+        for slow in [any(part in case.attack.__name__ for part in TRAINS)]
+        for marks in [pytest.mark.slow if slow else ()]
+    ],
+)
 def test_vmap_equals_stacked_singles(case):
     keys = list(jax.random.split(jax.random.key(0)))
     worlds = [world(case, 0), world(case, 1)]

@@ -104,6 +104,7 @@ def test_gmi_records_the_flags_that_were_given(finished):
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_gmi_does_nothing_twice(finished):
     before = digest(finished)
     code, output = run(GMI, finished)

@@ -104,6 +104,7 @@ def inked(images, data_dir):
     )
 
 
+@pytest.mark.slow
 def test_properties_of_batches(run):
     study = federated_properties.Study(
         title="noise",

@@ -95,6 +95,7 @@ def test_decoding(run):
     assert (run.figures / "mse.png").is_file()
 
 
+@pytest.mark.slow
 def test_surrogates(run):
     better = Classifier(network, steps=300)
     config = gamin.Config(
@@ -156,7 +157,8 @@ def test_split_defenses(run):
     assert {record.labels["with"] for record in correlated} == {"features", "recovered"}
 
 
-def test_updates(run):
+@pytest.mark.slow
+def test_updates(optimized, run):
     config = updates_leak.Config(
         shadow=network, clones=60, shadow_steps=30, steps=60, widths=(8,)
     )

@@ -36,6 +36,7 @@ def noise(monkeypatch):
     monkeypatch.setattr(data, "load", lambda *arguments, **options: loaded)
 
 
+@pytest.mark.slow
 def test_exposure(run):
     study = exposure.Study(
         "canaries",
@@ -120,6 +121,7 @@ def test_noise_is_what_the_accountant_asks_for():
     assert dp_sgd.epsilon(noise / 1.02, 1.0, 2, 1e-3) > 3.0
 
 
+@pytest.mark.slow
 def test_generalization(run, monkeypatch):
     rng = np.random.default_rng(0)
     images = rng.uniform(size=(160, 20, 20, 1)).astype(np.float32)

@@ -129,6 +129,7 @@ def learn(public):
     return run
 
 
+@pytest.mark.slow
 def test_the_critic_learns_what_the_target_says(public, learn):
     prior, metrics, agreed = learn()
     assert agreed > 0.9

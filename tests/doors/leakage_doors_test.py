@@ -58,6 +58,7 @@ class TestTotalVariation:
     def test_a_pixel_does_not_vary(self):
         np.testing.assert_array_equal(total_variation(image((1, 1, 3))), 0)
 
+    @pytest.mark.slow
     def test_images_one_pixel_wide_are_attacked(self):
         found = inverting_gradients.attack(KEY, client((8, 1, 1))[0], STEPS)
         assert np.all(np.isfinite(found.loss)) and found.x.shape == (2, 1, 8, 1, 1)

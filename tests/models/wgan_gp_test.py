@@ -102,6 +102,7 @@ def test_penalty_examples_within_a_batch(examples):
         wgan_gp.step(*TINY, config)
 
 
+@pytest.mark.slow
 def test_a_tiny_training_approaches_the_public_images():
     noise = 0.05 * jax.random.normal(jax.random.key(3), (64, 8, 8, 1))
     public = jnp.where(jnp.arange(8) < 4, 0.1, 0.9)[None, None, :, None] + noise

@@ -82,6 +82,7 @@ def test_magnitudes_read_kernels_and_no_biases():
 
 
 @pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.slow
 def test_what_the_active_adversary_shared_is_subtracted(steps):
     """The others' mean is what it is without the adversary."""
     recipe = Recipe(learning_rate=0.1, local_steps=steps)

@@ -56,7 +56,9 @@ def seat(isolated=False, noise=False):
     return ServerSeat.of(jax.random.key(1), begun, 1, isolated=isolated)
 
 
-@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize(
+    "isolated", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_it_generates_the_victims_images_and_without_identity_everyones(isolated):
     target, known = REPRESENT(jax.random.key(2), seat(isolated), CONFIG)
     assert np.mean(marked(known.x[:, 0])) > 0.9

@@ -81,6 +81,7 @@ def test_more_classes_than_there_are_cannot_be_released():
         top_k.top_k(4).output(jnp.ones((1, 3)) / 3)
 
 
+@pytest.mark.slow
 def test_joint_training_learns_the_task_and_the_inverse():
     x = images(0, 600)
     labels = jnp.argmax(KNOWN.predict(x).logits, 1)

@@ -57,7 +57,7 @@ def test_the_posterior_is_calibrated():
 
 
 @pytest.mark.parametrize("sampling", [1.0, 0.5])
-@pytest.mark.parametrize("deviation", [1.0, 3.0])
+@pytest.mark.parametrize("deviation", [1.0, pytest.param(3.0, marks=pytest.mark.slow)])
 def test_success_is_below_the_bound_and_above_a_guess(deviation, sampling):
     found = success(*histories(deviation, sampling))
     bound = dp_sgd.reconstruction_bound(1 / SIZE, deviation, sampling, UPDATES)
@@ -80,6 +80,7 @@ def test_the_bound_of_full_batches_is_that_of_two_normals(prior, noise):
     assert expected - 1e-6 <= found <= expected + 0.01
 
 
+@pytest.mark.slow
 def test_the_bound_at_its_ends():
     assert dp_sgd.reconstruction_bound(0.1, 1e4, 1.0, 1) == pytest.approx(0.1, abs=1e-3)
     assert dp_sgd.reconstruction_bound(0.1, 0.05, 1.0, 10) == pytest.approx(1, abs=1e-3)

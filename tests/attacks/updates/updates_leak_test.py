@@ -67,6 +67,7 @@ def test_labels_of_single_images_are_found(model):
     assert len(np.unique(nothing.guess)) == 1
 
 
+@pytest.mark.slow
 def test_images_of_single_updates_are_no_worse_than_the_mean(model):
     after = updated(model, PRIVATE[:, None], TRUTH[:, None])
     run = jax.jit(updates_leak.reconstruct)
@@ -108,6 +109,7 @@ def matched(truth, found):
     return np.mean([each[linear_sum_assignment(each)].mean() for each in costs])
 
 
+@pytest.mark.slow
 def test_images_of_sets_are_of_the_kinds_that_are_in_them(model):
     rows = shadow_updates.draw_sets(
         jax.random.key(3), TRUTH, 3, number=30, size=4, concentration=0.05

@@ -161,7 +161,7 @@ def checked(frame: Frame, source: str = "the frame") -> Frame:
     Raises:
       ValueError: it is no table, holds no row, or names two columns alike.
     """
-    if not hasattr(frame, "iloc"):
+    if not (hasattr(frame, "iloc") and hasattr(frame, "columns")):  # no Series
         if not isinstance(frame, Mapping):
             raise ValueError(
                 f"{source} is a {type(frame).__name__}: give a pandas data frame, or a "

@@ -158,7 +158,7 @@ def test_split_defenses(run):
 
 
 @pytest.mark.slow
-def test_updates(optimized, run):
+def test_updates(run):
     config = updates_leak.Config(
         shadow=network, clones=60, shadow_steps=30, steps=60, widths=(8,)
     )

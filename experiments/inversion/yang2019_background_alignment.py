@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.harness import flags
+from experiments.harness import run as harness
 from experiments.harness.run import Run
 from experiments.studies import decoding
 from experiments.studies.classifiers import Classifier, evaluator
@@ -169,10 +170,11 @@ PAPER = dataclasses.replace(
     attack=inverse_network.Config(steps=50_000, batch_size=128, learning_rate=2e-4),
     victims=2000,
 )
-main = decoding.main(
+main = harness.main(
     "yang2019_background_alignment",
     quick={"digits": DIGITS, "faces": FACES, "lfw": LFW, "objects": OBJECTS},
     paper={"digits": PAPER},
+    measure=decoding.measure,
 )
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax.tree_util import Partial
 
 from experiments.harness import flags
+from experiments.harness import run as harness
 from experiments.studies import decoding
 from experiments.studies.classifiers import Classifier, evaluator
 from experiments.studies.decoding import Release, Study, Trained
@@ -84,8 +85,11 @@ PAPER = dataclasses.replace(
     attack=inverse_network.Config(steps=50_000, batch_size=128),
     victims=2000,
 )
-main = decoding.main(
-    "yang2020_purification", quick={"digits": QUICK}, paper={"digits": PAPER}
+main = harness.main(
+    "yang2020_purification",
+    quick={"digits": QUICK},
+    paper={"digits": PAPER},
+    measure=decoding.measure,
 )
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import dataclasses
 from flax import linen as nn
 
 from experiments.harness import flags
+from experiments.harness import run as harness
 from experiments.studies import split
 from experiments.studies.classifiers import Classifier
 from experiments.studies.split import Study, World
@@ -179,10 +180,11 @@ PAPER_CIFAR = dataclasses.replace(
         *QUICK.differences[2:],
     ),
 )
-main = split.main(
+main = harness.main(
     "he2019_collaborative",
     quick={"mnist": QUICK},
     paper={"mnist": PAPER, "cifar": PAPER_CIFAR},
+    measure=split.measure,
 )
 
 if __name__ == "__main__":

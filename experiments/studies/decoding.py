@@ -15,7 +15,6 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.harness import figures, programs, report
-from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
 from experiments.studies.classifiers import Classifier, errors, file_name, named
@@ -128,15 +127,6 @@ def digits(run: Run) -> World:
         rest.train,
         {"same": rest.train.images},
         TrainTest(rest.train, rest.test),
-    )
-
-
-def main(
-    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
-) -> Callable[[], None]:
-    """Returns a paper's `main`."""
-    return harness.main(
-        name, quick=quick, paper=paper, changed=lambda study: study, measure=measure
     )
 
 

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import figures, programs, report
-from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
 from experiments.studies.classifiers import Classifier, errors, file_name
@@ -170,15 +169,6 @@ def same_network(world: World) -> cut.Half:
 
 
 # The run ------------------------------------------------------------------------------
-
-
-def main(
-    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
-) -> Callable[[], None]:
-    """Returns a paper's `main`."""
-    return harness.main(
-        name, quick=quick, paper=paper, changed=lambda study: study, measure=measure
-    )
 
 
 def measure(run: Run, study: Study) -> report.Page:

@@ -71,6 +71,7 @@ class Study:
       shown: the layer in the picture.
       weights: of rMLE's total variation, among which the adversary chooses.
       victims: test images that are attacked.
+      images: of the data set, drawn by the seed; None for all.
       test_fraction: of the images; victims are drawn from them, and the rest are
         `others`.
       differences: from the paper's set-up.
@@ -85,6 +86,7 @@ class Study:
     shown: str
     weights: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0)
     victims: int = 16
+    images: int | None = None
     test_fraction: float = 0.4
     differences: tuple[str, ...] = ()
     published: Mapping[tuple[str, str, str], float] = dataclasses.field(
@@ -174,6 +176,9 @@ def same_network(world: World) -> cut.Half:
 def measure(run: Run, study: Study) -> report.Page:
     """Trains the target, cuts it, attacks at each layer, and tells."""
     loaded = data.load(run.dataset or study.dataset, data_dir=run.data_dir)
+    if study.images is not None:
+        rows = np.random.default_rng(run.seed).permutation(len(loaded))
+        loaded = _some(loaded, rows[: study.images])
     split = data.train_test(loaded, test_fraction=study.test_fraction, seed=run.seed)
     module = study.target.network(len(loaded.names))
     keys = run.keys("target", "attack", "order")

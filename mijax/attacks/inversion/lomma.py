@@ -87,7 +87,8 @@ def attack(
         if (model.shape, model.num_classes) != (prior.shape, models[0].num_classes):
             raise ValueError(
                 f"A surrogate maps {model.shape} to {model.num_classes} classes, the "
-                f"target {prior.shape} to {models[0].num_classes}: give alike ones."
+                f"target {prior.shape} to {models[0].num_classes}: give surrogates "
+                "of the target's image shape and classes."
             )
     victims, restarts = knowledge.victims, config.restarts
     labels = jnp.repeat(knowledge.labels, restarts)[:, None]  # [V * R, 1]

@@ -1,5 +1,7 @@
 """Studies of federated and of released models: what is measured, on tiny worlds."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -168,17 +170,25 @@ def test_properties_of_a_training_set(run):
     assert len(page.results) == 2 + 3 * 2
 
 
-def test_the_words_of_a_batch(run, monkeypatch):
+def test_places_are_words(run, monkeypatch):
+    columns = {"place_000": [1, 0], "place_001": [0, 0], "place_002": [1, 1]}
+    columns = {name: np.array(own) for name, own in columns.items()}
+    table = types.SimpleNamespace(name="x", columns=columns | {"cluster": [4, 0]})
+    monkeypatch.setattr(words.location, "load", lambda data_dir: table)
+    found = words.places(run)
+    assert found.words.tolist() == [[1, 3], [3, 0]] and len(found.vocabulary) == 3
+    assert found.labels == [4, 0]
+
+
+def test_the_words_of_a_batch(run):
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(list("abcdefghij"), 4)) for _ in range(1_100)]
     made = reviews.of(
         "letters", texts, [i % 2 for i in range(1_100)], length=4, vocabulary=10
     )
-    monkeypatch.setattr(reviews, "imdb", lambda *arguments, **options: made)
     study = words.Study(
         title="letters",
-        length=4,
-        vocabulary=10,
+        load=lambda run: made,
         width=3,
         batches=(2, 1),
         victims=3,

@@ -3,10 +3,12 @@
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
+from experiments.federated.melis2019_feature_leakage import dropout
 from experiments.harness.run import Run
 from experiments.studies import (
     federated,
@@ -18,8 +20,9 @@ from experiments.studies import (
 from mijax import data
 from mijax.attacks import deep_sets, feature_leakage, participant_gan
 from mijax.attacks.properties.deep_sets import DeepSets, Flat
+from mijax.core import Defense, Target
 from mijax.data import Dataset, reviews
-from mijax.federation import Recipe
+from mijax.federation import Recipe, client_update
 from mijax.models.mlp import MLP
 
 
@@ -168,6 +171,22 @@ def test_properties_of_a_training_set(run):
     assert page.results.value("property_accuracy", method="flat").n == 4
     assert page.results.value("target_test_accuracy", models="shadows").n == 6
     assert len(page.results) == 2 + 3 * 2
+
+
+def test_dropout_of_hidden_features():
+    module, x = small(3), jnp.asarray(np.random.default_rng(0).uniform(size=(4, 6)))
+    target = Target.from_linen(module, module.init(jax.random.key(0), x), (6,))
+    plain, kept, dropped = (
+        client_update(
+            Recipe(), target, x, jnp.arange(4) % 3, defense, jax.random.key(1)
+        )
+        for defense in (Defense(), dropout(0.0), dropout(0.9))
+    )
+    same = jax.tree.map(lambda a, b: jnp.allclose(a, b, atol=1e-6), plain, kept)
+    assert all(jax.tree.leaves(same))
+    # A feature that no example keeps has no part in the last layer's gradient.
+    kernel = [each.change["logits"]["kernel"] for each in (plain, dropped)]
+    assert (kernel[1] == 0).all(1).sum() > (kernel[0] == 0).all(1).sum()
 
 
 def test_places_are_words(run, monkeypatch):

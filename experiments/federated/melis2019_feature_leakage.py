@@ -35,7 +35,7 @@ from experiments.studies.federations import ClientLevel
 from mijax.attacks import feature_leakage
 from mijax.core import Defense, Target
 from mijax.data import Dataset
-from mijax.data.lfw_attributes import attributes
+from mijax.data.lfw_attributes import attributes, by_gender
 from mijax.defenses import pruning
 from mijax.federation import Recipe
 from mijax.models.lenet import LeNet
@@ -57,15 +57,13 @@ def faces(attribute: str) -> federated_properties.Sampling:
 
     def sample(images: Dataset, data_dir: str | None) -> Sample:
         said = attributes(images, data_dir)
-        known = (said["male"] != "") & (said[attribute] != "")
-        labels = (said["male"][known] == "1").astype(np.int32)
+        faces, known = by_gender(images, said)
+        value, people = said[attribute][known], images.labels[known]
+        rows = np.flatnonzero(value != "")
         faces = dataclasses.replace(
-            images,
-            images=images.images[known],
-            labels=labels,
-            names=("female", "male"),
+            faces, images=faces.images[rows], labels=faces.labels[rows]
         )
-        return Sample(faces, said[attribute][known] == "1", images.labels[known])
+        return Sample(faces, value[rows] == "1", people[rows])
 
     return sample
 

@@ -78,6 +78,18 @@ def test_without_a_file_the_remedy_is_one():
         found(Server(raises(OSError("down")), at=20))
 
 
+def test_without_asking_the_error_of_jax_ends_with_the_remedy(tmp_path):
+    for server, remedy in (
+        (Server(raises(OSError("down")), at=20), "keeps what it answered."),
+        (Kept(Server(raises(OSError("down")), at=20), tmp_path / "a"), "others alone."),
+    ):
+        with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+            jax.block_until_ready(ATTACK(KEY, told(server), CONFIG))
+        *_, last = str(caught.value).strip().splitlines()
+        assert last.startswith("ValueError: The black box raised OSError: down")
+        assert last.endswith(remedy)
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

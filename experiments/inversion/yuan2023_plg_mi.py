@@ -81,7 +81,7 @@ DIGITS = _study(
     dataclasses.replace(zhang2020_gmi.DIGITS, repeats=10),
     attacks(
         dataclasses.replace(_QUICK, view=unmirrored),
-        taught(dataclasses.replace(_SMALL, view=unmirrored), steps=1000, top=300),
+        taught(dataclasses.replace(_SMALL, view=unmirrored), steps=700, top=300),
         gmi.Config(steps=300, restarts=1),
     ),
 )

@@ -119,8 +119,11 @@ class PublicPeople(Model):
         if world.public is None:
             raise ValueError(f"{world.name} has no public people: use --dataset=lfw64.")
         people = data.by_count(world.public, at_least=self.at_least).private
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(Model)}
-        learned, hits = Model(**own | {"steps": self.public_steps}).train(
+        own: dict[str, Any] = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(Model)
+        }
+        own["steps"] = self.public_steps
+        learned, hits = Model(**own).train(
             run,
             jax.random.fold_in(run.key, zlib.crc32(b"public_people")),
             "public_people",

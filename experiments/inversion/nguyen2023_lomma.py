@@ -65,7 +65,7 @@ _LARGE = (
     Model(VGG16, steps=6000, learning_rate=0.01),
 )
 DIGITS = _study(zhang2020_gmi.DIGITS, attacks(300, 1, 0.02, _DIGITS))
-FACES = _study(zhang2020_gmi.FACES, attacks(100, 1, 0.1, _FACES))
+FACES = _study(zhang2020_gmi.FEW_FACES, attacks(100, 1, 0.1, _FACES))
 # Model augmentation by a public network of other data, beside PPA with none.
 _PPA = struppek2022_ppa.FINE_TUNED.attacks["ppa"]
 FINE_TUNED = dataclasses.replace(

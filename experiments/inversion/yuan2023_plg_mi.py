@@ -86,10 +86,10 @@ DIGITS = _study(
     ),
 )
 FACES = _study(
-    zhang2020_gmi.FACES,
+    zhang2020_gmi.FEW_FACES,
     attacks(
         dataclasses.replace(_QUICK, restarts=2),
-        taught(_SMALL, steps=500, top=30),
+        taught(dataclasses.replace(_SMALL, batch_size=16), steps=200, top=30),
         gmi.Config(steps=100, restarts=1, learning_rate=0.1),
     ),
 )

@@ -86,6 +86,10 @@ FACES = Study(
         "literature that compares with it",
     ),
 )
+# Without an evaluator to train, and public people to embed, it takes a third as long.
+FEW_FACES = dataclasses.replace(
+    FACES, evaluator=None, judges=inversion.by_faces_of_private, victims=20
+)
 DIGITS = dataclasses.replace(
     FACES,
     data=roles.digits,
@@ -109,22 +113,18 @@ _OWN = Drawn(
         second_momentum=0.99,
         average=0.99,
     ),
-    steps=1500,
+    steps=1000,
     width=16,
 )
 COLOR = dataclasses.replace(
-    FACES,
+    FEW_FACES,
     data=roles.color_faces,
-    evaluator=None,
-    judges=inversion.by_faces_of_private,
-    nulls={"shuffled": inversion.shuffled},
     null_rows=("shuffled",),
     glimpses={},
     prior=_OWN,
-    victims=30,
     differences=(
         "the paper attacks 1,000 people of CelebA's official aligned files; ours are "
-        "82, aligned anew, and the prior saw 1,500 batches of 32 images",
+        "82, aligned anew, and the prior saw 1,000 batches of 32 images",
         "LFW, a part of the public images, is aligned otherwise and may show some "
         "private people",
     ),
@@ -132,10 +132,9 @@ COLOR = dataclasses.replace(
 X_RAYS = dataclasses.replace(
     DIGITS,
     data=roles.x_rays,
-    nulls={"shuffled": inversion.shuffled},
     null_rows=("shuffled",),
     glimpses={},
-    prior=dataclasses.replace(_OWN, steps=3000),
+    prior=dataclasses.replace(_OWN, steps=2000),
     differences=(
         "the paper's private X-rays are of NIH's ChestX-ray8; here they are "
         "PneumoniaMNIST's (children, 28x28 pixels), and NIH's are the public ones",

@@ -478,7 +478,7 @@ def _distance(target: Target, world: World) -> float:
             strict=True,
         )
         return max(
-            float(ks_2samp(np.ravel(a), np.ravel(b), method="asymp").statistic)
+            float(ks_2samp(np.ravel(a), np.ravel(b), method="asymp")[0])
             for a, b in layers
             if a.ndim > 1
         )

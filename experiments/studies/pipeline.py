@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from scipy.stats import ks_2samp
+from scipy.stats import kstest
 
 from experiments.harness import figures, report
 from experiments.harness import run as harness
@@ -478,7 +478,7 @@ def _distance(target: Target, world: World) -> float:
             strict=True,
         )
         return max(
-            float(ks_2samp(np.ravel(a), np.ravel(b), method="asymp").statistic)
+            float(kstest(np.ravel(a), np.ravel(b), method="asymp").statistic)
             for a, b in layers
             if a.ndim > 1
         )

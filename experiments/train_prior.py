@@ -35,15 +35,19 @@ from mijax.core import Prior
 from mijax.data import roles
 from mijax.metrics.distribution import frechet_distance
 from mijax.models import mobile_face_net
-from mijax.priors import wgan_gp
+from mijax.priors import vae_gan, wgan_gp
 
 _KIND = flags.DEFINE_enum("kind", "faces", ["faces", "digits"], "What to generate.")
+_LOSS = flags.DEFINE_enum("loss", "wgan_gp", ["wgan_gp", "vae_gan"], "What trains it.")
 _STEPS = flags.DEFINE_integer("steps", None, "Generator steps; default: the preset's.")
 _WIDTH = flags.DEFINE_integer("width", None, "Channels before the last layer.")
 _EVERY = flags.DEFINE_integer("monitor_every", 1000, "Steps between samples.")
 _INSTALL = flags.DEFINE_bool("install", False, "Copy the prior into the package.")
 common.common("train_prior", dataset=None)
-_CONFIG = common.from_config(wgan_gp.Config(), "wgan_gp")
+_CONFIGS = {
+    "wgan_gp": common.from_config(wgan_gp.Config(), "wgan_gp"),
+    "vae_gan": common.from_config(vae_gan.Config(), "vae_gan"),
+}
 
 _QUICK = wgan_gp.Config(
     critic_steps=1,
@@ -54,9 +58,26 @@ _QUICK = wgan_gp.Config(
     momentum=0.0,
     second_momentum=0.99,
 )
-_PRESETS = {  # config, width, kernel, steps by kind
-    "quick": (_QUICK, 32, 4, {"faces": 10_600, "digits": 6_000}),
-    "paper": (wgan_gp.Config(), 64, 5, {"faces": 45_000, "digits": 48_000}),
+_VAE_GAN = vae_gan.Config(
+    batch_size=16,
+    coded=8,
+    critic_learning_rate=4e-4,
+    momentum=0.0,
+    second_momentum=0.99,
+)
+_PRESETS = {  # config by loss, width, kernel, steps by kind
+    "quick": (
+        {"wgan_gp": _QUICK, "vae_gan": _VAE_GAN},
+        32,
+        4,
+        {"faces": 10_600, "digits": 6_000},
+    ),
+    "paper": (
+        {"wgan_gp": wgan_gp.Config(), "vae_gan": vae_gan.Config()},
+        64,
+        5,
+        {"faces": 45_000, "digits": 48_000},
+    ),
 }
 _SHOWN = 64
 _JUDGED = 2000
@@ -66,8 +87,8 @@ def main() -> None:
     """Trains, monitors and writes the prior."""
     values = flags.FLAGS
     workdir = report.prepare_workdir(values.workdir)
-    config, width, kernel_size, steps = _PRESETS[values.preset]
-    config = _CONFIG(config)
+    configs, width, kernel_size, steps = _PRESETS[values.preset]
+    config = _CONFIGS[_LOSS.value](configs[_LOSS.value])
     steps = steps[_KIND.value] if _STEPS.value is None else _STEPS.value
     if steps < 1 or _EVERY.value < 1:
         raise ValueError(
@@ -99,7 +120,11 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         (workdir / "monitor.csv").unlink(missing_ok=True)
 
-    training = wgan_gp.training(generator, critic, config)
+    if _LOSS.value == "vae_gan":
+        encoder = vae_gan.encoder(images, config.latent_size, config.mirror)
+        training = vae_gan.training(generator, critic, encoder, config)
+    else:
+        training = wgan_gp.training(generator, critic, config)
     monitor = _monitor(workdir, world)
     state = resumable.train(
         fit_key,
@@ -175,7 +200,7 @@ def _finish(
     workdir: pathlib.Path,
     world: roles.World,
     prior: Prior,
-    config: wgan_gp.Config,
+    config: Any,
     sizes: dict[str, Any],
     steps: int,
 ) -> None:
@@ -185,7 +210,8 @@ def _finish(
     with (workdir / "monitor.csv").open() as file:
         *_, (_, space, distance, floor) = csv.reader(file)
     card = {
-        "what": f"DCGAN generator (averaged) and critic of {_KIND.value}",
+        "what": f"DCGAN generator (averaged) and critic of {_KIND.value}, "
+        f"trained as {_LOSS.value}",
         "data": f"the public part of {world.public.name}: {len(world.public):,} images "
         f"of {len(world.public.names):,} classes, none of them private",
         "licence": "weights: Apache-2.0; the images are not part of them",

@@ -172,12 +172,17 @@ def main(
     studies = [*quick.values(), *paper.values()]
     every = {name: a for study in studies for name, a in study.attacks.items()}
     flags.DEFINE_integer(
-        "num_victims", None, "Identities to attack, the first.", lower_bound=1
+        "num_victims",
+        None,
+        "How many identities to attack, from the first on.",
+        lower_bound=1,
     )
     flags.DEFINE_integer(
         "num_shown", 10, "Identities in the figure: the first.", lower_bound=1
     )
-    flags.DEFINE_multi_enum("attacks", None, list(every), "Those to run; all.")
+    flags.DEFINE_multi_enum(
+        "attacks", None, list(every), "Attacks to run; default: all."
+    )
     flags.DEFINE_bool(
         "oracles", False, "Judge searches that see the private images too."
     )

@@ -59,12 +59,15 @@ class Game(NamedTuple):
       generator_loss: of the generator's.
       draw: `(key, n) -> (z [n, Z],)`, or `(z, labels [n])` of a conditional generator.
       criticize: `(critic's variables, images, *labels)`; None for the critic itself.
+      encode: `(key, real) -> codes [n, Z]`, of an unconditional game: the generator
+        decodes them too, and their images follow those of the latents drawn.
     """
 
     critic_loss: Loss
     generator_loss: Loss
     draw: Callable[[Array, int], tuple[Array, ...]]
     criticize: Callable[..., Any] | None = None
+    encode: Callable[[Array, Any], Array] | None = None
 
 
 def training(
@@ -102,6 +105,12 @@ def training(
             variables, z, *labels, train=True, mutable=["batch_stats"]
         )  # type: ignore[return-value]
 
+    def draw(key: Array, real: Any) -> tuple[Array, ...]:
+        z, *labels = game.draw(key, config.batch_size)
+        if game.encode is not None:
+            z = jnp.concatenate([z, game.encode(jax.random.fold_in(key, 1), real)])
+        return z, *labels
+
     def init(key: Array) -> State:
         keys = jax.random.split(key)
         z, *labels = _zeros(lambda key: game.draw(key, 2), key)
@@ -125,7 +134,7 @@ def training(
         critic_variables, opt_state = carry
         key, real = inputs
         draw_key, loss_key = jax.random.split(key)
-        z, *labels = game.draw(draw_key, config.batch_size)
+        z, *labels = draw(draw_key, real)
         fake = generate(variables, z, *labels)[0], *labels
 
         def loss(critic_variables: Any) -> tuple[Array, dict[str, Array]]:
@@ -146,8 +155,8 @@ def training(
             (jnp.stack(critic_keys), batches),
         )
         draw_key, loss_key = jax.random.split(key)
-        z, *labels = game.draw(draw_key, config.batch_size)
         real = jax.tree.map(lambda x: x[-1], batches)
+        z, *labels = draw(draw_key, real)
         score = partial(criticize, critic_variables)
         fixed = {k: v for k, v in state.generator.items() if k != "params"}
 

@@ -17,7 +17,7 @@ paper's active attack) is a `ServerSeat.of(..., isolated=True)`.
 
 Departures from the paper: the generator is a perceptron and both are trained by Adam;
 the server has no public images of its own; total variation is that of
-`mijax.attacks.leakage`. What its experiments were is quoted from memory.
+`mijax.attacks.leakage`.
 
 References:
   Wang, Song, Zhang, Song, Wang, Qi. Beyond inferring class representatives: user-level

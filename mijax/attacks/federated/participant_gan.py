@@ -88,7 +88,7 @@ class Config:
 def attack(
     key: Array, knowledge: FederationSeat, config: Config = Config()
 ) -> Reconstruction:
-    """Recovers what the class that others have looks like.
+    """Recovers typical images of a class that only other participants have.
 
     Args:
       key: of the generator and of the adversary's batches; the key is consumed.

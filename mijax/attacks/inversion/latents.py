@@ -127,7 +127,8 @@ def models(knowledge: WhiteBox) -> tuple[Target, ...]:
         if (model.shape, model.num_classes) != (target.shape, target.num_classes):
             raise ValueError(
                 f"A surrogate maps {model.shape} to {model.num_classes} classes, the "
-                f"target {target.shape} to {target.num_classes}: give alike ones."
+                f"target {target.shape} to {target.num_classes}: give surrogates "
+                "of the target's image shape and classes."
             )
     return target, *knowledge.surrogates
 

@@ -31,10 +31,10 @@ demo: $(demo_ready)
 	$(python) -m experiments struppek2022_ppa --workdir=runs/demo $(FLAGS)
 
 test: lint
-	$(python) -m pytest --numprocesses=$(JOBS) $(FLAGS)
+	$(python) -m pytest --numprocesses=$(JOBS) --dist=loadscope $(FLAGS)
 
 quick: $(test_ready)
-	$(python) -m pytest --numprocesses=$(JOBS) -m "not process and not slow and not slurm" $(FLAGS)
+	$(python) -m pytest --numprocesses=$(JOBS) --dist=loadscope -m "not process and not slow and not slurm" $(FLAGS)
 
 slurm: $(test_ready)
 	$(python) -m pytest -m slurm tests/slurm_test.py $(FLAGS)

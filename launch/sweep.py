@@ -42,13 +42,18 @@ _EXPERIMENT = flags.DEFINE_string(
 _SWEEP = flags.DEFINE_string(
     "sweep", None, "A Python file with a function `sweep`.", required=True
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder; runs/NAME of the sweep file.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder; default: runs/SWEEP.")
 _EXECUTOR = flags.DEFINE_enum("executor", "local", ["local", "slurm"], "Where to run.")
 _PARALLELISM = flags.DEFINE_integer(
-    "array_parallelism", None, "Jobs at a time; 1 here, 256 on Slurm.", lower_bound=1
+    "array_parallelism",
+    None,
+    "Jobs at a time; default: 1 locally, 256 on Slurm.",
+    lower_bound=1,
 )
 _GPUS = flags.DEFINE_integer("gpus_per_node", 0, "GPUs of a job.", lower_bound=0)
-_PARTITION = flags.DEFINE_string("partition", None, "Of Slurm; its default.")
+_PARTITION = flags.DEFINE_string(
+    "partition", None, "Slurm partition; default: Slurm's own."
+)
 _MINUTES = flags.DEFINE_integer(
     "timeout_min", 240, "Minutes of a job, after which it is stopped.", lower_bound=1
 )

@@ -2,6 +2,7 @@
 
 The head sees embeddings of unit length, so its training needs each image's embedding
 once and takes seconds: `embeddings`, then `fine_tune` as often as there are label sets.
+`tune` then trains all layers.
 """
 
 import dataclasses
@@ -113,7 +114,8 @@ def fine_tune(
       embed: as for `embeddings`.
       frozen: as for `embeddings`; it becomes part of the target.
       embedded: what `embeddings` returned of the training images, `[N, F]`.
-      labels: their classes, `[N]`.
+      labels: their classes, `[N]`; or probabilities `[N, K]`, such as those of a target
+        that is distilled.
       classes: K.
       shape: of one image.
       steps: of Adam.
@@ -125,15 +127,17 @@ def fine_tune(
       The target, whose features are the scaled embeddings.
 
     Raises:
-      ValueError: if labels are not `[N]`, or not all in [0, classes).
+      ValueError: if labels are neither `[N]`, all in [0, classes), nor `[N, K]`.
     """
-    labels = jnp.asarray(labels, jnp.int32)
-    if labels.shape != embedded.shape[:1]:
+    labels = jnp.asarray(labels)
+    probable = labels.shape[1:] == (classes,)
+    labels = labels if probable else labels.astype(jnp.int32)
+    if labels.shape[: 1 + probable] != embedded.shape[:1] + labels.shape[1:]:
         raise ValueError(
             f"There are {labels.shape} labels for {embedded.shape[0]} embeddings: "
             "give one for each."
         )
-    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+    if not probable and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(
             f"labels run from {labels.min()} to {labels.max()}: they must be in "
             f"[0, {classes})."
@@ -141,7 +145,9 @@ def fine_tune(
     head, optimizer = Head(classes, scale), optax.adam(learning_rate)
     init_key, fit_key = jax.random.split(key)
     learner = training.train_state(init_key, head, embedded.shape[1:], optimizer)
-    step = training.supervised(head, optimizer)
+    step = training.supervised(
+        head, optimizer, _soft_cross_entropy if probable else training.cross_entropy
+    )
 
     @jax.jit
     def fit(
@@ -156,3 +162,60 @@ def fine_tune(
     return Target.from_function(
         FineTuned(embed, head), {"head": trained, "frozen": frozen}, shape
     )
+
+
+@jax.jit(static_argnames=("steps", "batch_size"))
+def tune(
+    key: Array,
+    target: Target,
+    examples: tuple[np.ndarray | Array, np.ndarray | Array],
+    *,
+    steps: int,
+    batch_size: int = 32,
+    learning_rate: float | Array = 1e-4,
+) -> Target:
+    """Trains all layers of a fine-tuned target with Adam; normalizations keep theirs.
+
+    Args:
+      key: for the order of the examples; it is consumed.
+      target: of `fine_tune`, whose public network is a Linen module's variables.
+      examples: training images `[N, *shape]` and their classes, `[N]`.
+      steps: of Adam.
+      batch_size: examples a step.
+      learning_rate: of Adam.
+    """
+    optimizer = optax.adam(learning_rate)
+    rest = {k: v for k, v in target.params["frozen"].items() if k != "params"}
+    layers = {
+        "head": target.params["head"],
+        "params": target.params["frozen"]["params"],
+    }
+
+    def tuned(layers: Any) -> Target:
+        frozen = {"params": layers["params"], **rest}
+        params = {"head": layers["head"], "frozen": frozen}
+        return dataclasses.replace(target, params=params)
+
+    def step(_: Array, state: Any, batch: tuple[Array, Array]) -> tuple[Any, Any]:
+        layers, memory = state
+        images, labels = batch
+
+        def loss(layers: Any) -> Array:
+            return jnp.mean(
+                training.cross_entropy(tuned(layers).predict(images), labels)
+            )
+
+        value, gradients = jax.value_and_grad(loss)(layers)
+        updates, memory = optimizer.update(gradients, memory)
+        return (optax.apply_updates(layers, updates), memory), {"loss": value}
+
+    examples = jax.tree.map(jnp.asarray, examples)
+    state = layers, optimizer.init(layers)
+    (layers, _), _ = training.fit(
+        key, state, step, examples, batch_size=batch_size, steps=steps
+    )
+    return tuned(layers)
+
+
+def _soft_cross_entropy(prediction: Prediction, probabilities: Array) -> Array:
+    return optax.softmax_cross_entropy(prediction.logits, probabilities)

@@ -8,7 +8,7 @@ from experiments.harness import cache
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    monkeypatch.setenv("MIJAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("MIJAX_CACHE", str(tmp_path / "cache"))
     asked = []
 
     def once(weights, images):
@@ -39,12 +39,12 @@ def test_an_array_is_made_once_for_the_same_inputs(made):
 
 
 def test_without_a_home_the_workdir_keeps_it(tmp_path, monkeypatch):
-    monkeypatch.delenv("MIJAX_CACHE_DIR", raising=False)
+    monkeypatch.delenv("MIJAX_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/proc/nowhere")
     assert cache.folder(tmp_path) == tmp_path / "cache"
 
 
 def test_the_folder_that_is_named_keeps_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("MIJAX_CACHE_DIR", str(tmp_path / "named"))
+    monkeypatch.setenv("MIJAX_CACHE", str(tmp_path / "named"))
     assert cache.folder(tmp_path) == tmp_path / "named"

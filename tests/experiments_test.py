@@ -113,31 +113,36 @@ def test_gmi_does_nothing_twice(finished):
     assert digest(finished) == before
 
 
+MISTAKES = {
+    "--gmi.steps=-1": "--gmi.steps=-1 is negative",
+    "--gmi.step=3": "Unknown command line flag 'gmi.step'",
+    "--dataset=att_face": "att_face",
+    "--dataset=image_folder:/nowhere": "/nowhere",
+    "--workdir=/proc/nowhere": "--workdir=/proc/nowhere cannot be written",
+    "--seed=1": "--seed=0, not 1",
+    "--kind=resnet152": "--kind=resnet152 has no --preset=quick",
+    "--attacks=gmi_max_margin": "--attacks=gmi_max_margin is none of",
+    "--num_shown=0": "num_shown",
+    "--data_dir=/nowhere": "The data folder /nowhere is no folder",
+}
+
+
 @pytest.mark.process
-@pytest.mark.parametrize(
-    ("flag", "words"),
-    [
-        ("--gmi.steps=-1", "--gmi.steps=-1 is negative"),
-        ("--gmi.step=3", "Unknown command line flag 'gmi.step'"),
-        ("--dataset=att_face", "att_face"),
-        ("--dataset=image_folder:/nowhere", "/nowhere"),
-        ("--workdir=/proc/nowhere", "--workdir=/proc/nowhere cannot be written"),
-        ("--seed=1", "--seed=0, not 1"),
-        ("--kind=resnet152", "--kind=resnet152 has no --preset=quick"),
-        ("--attacks=gmi_max_margin", "--attacks=gmi_max_margin is none of"),
-        ("--num_shown=0", "num_shown"),
-        ("--data_dir=/nowhere", "The data folder /nowhere is no folder"),
-    ],
-)
-def test_a_mistake_is_one_line(finished, flag, words):
-    code, output = (
-        run((*GMI, flag), finished)
-        if "workdir" not in flag
-        else (run((GMI[0], *GMI[1:]), flag.removeprefix("--workdir=")))
+def test_a_mistake_is_one_line(finished):
+    paper, *rest = GMI
+    lines = [[*rest, f"--workdir={finished}", flag] for flag in MISTAKES]
+    case = pathlib.Path(__file__).with_name("mistakes_case.py")
+    answer = subprocess.run(
+        [sys.executable, case, paper, json.dumps(lines)],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        check=True,
     )
-    assert code != 0
-    assert words in output
-    assert "Traceback" not in output
+    said = json.loads(answer.stdout)
+    for (flag, words), (code, output) in zip(MISTAKES.items(), said, strict=True):
+        assert code != 0, flag
+        assert words in output
+        assert "Traceback" not in output
 
 
 def killed_and_resumed(arguments, workdir, kills, longest):

@@ -1,10 +1,14 @@
 """Studies of federated and of released models: what is measured, on tiny worlds."""
 
+import types
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
+from experiments.federated.melis2019_feature_leakage import dropout
 from experiments.harness.run import Run
 from experiments.studies import (
     federated,
@@ -16,8 +20,9 @@ from experiments.studies import (
 from mijax import data
 from mijax.attacks import deep_sets, feature_leakage, participant_gan
 from mijax.attacks.properties.deep_sets import DeepSets, Flat
+from mijax.core import Defense, Target
 from mijax.data import Dataset, reviews
-from mijax.federation import Recipe
+from mijax.federation import Recipe, client_update
 from mijax.models.mlp import MLP
 
 
@@ -168,17 +173,41 @@ def test_properties_of_a_training_set(run):
     assert len(page.results) == 2 + 3 * 2
 
 
-def test_the_words_of_a_batch(run, monkeypatch):
+def test_dropout_of_hidden_features():
+    module, x = small(3), jnp.asarray(np.random.default_rng(0).uniform(size=(4, 6)))
+    target = Target.from_linen(module, module.init(jax.random.key(0), x), (6,))
+    plain, kept, dropped = (
+        client_update(
+            Recipe(), target, x, jnp.arange(4) % 3, defense, jax.random.key(1)
+        )
+        for defense in (Defense(), dropout(0.0), dropout(0.9))
+    )
+    same = jax.tree.map(lambda a, b: jnp.allclose(a, b, atol=1e-6), plain, kept)
+    assert all(jax.tree.leaves(same))
+    # A feature that no example keeps has no part in the last layer's gradient.
+    kernel = [each.change["logits"]["kernel"] for each in (plain, dropped)]
+    assert (kernel[1] == 0).all(1).sum() > (kernel[0] == 0).all(1).sum()
+
+
+def test_places_are_words(run, monkeypatch):
+    columns = {"place_000": [1, 0], "place_001": [0, 0], "place_002": [1, 1]}
+    columns = {name: np.array(own) for name, own in columns.items()}
+    table = types.SimpleNamespace(name="x", columns=columns | {"cluster": [4, 0]})
+    monkeypatch.setattr(words.location, "load", lambda data_dir: table)
+    found = words.places(run)
+    assert found.words.tolist() == [[1, 3], [3, 0]] and len(found.vocabulary) == 3
+    assert found.labels == [4, 0]
+
+
+def test_the_words_of_a_batch(run):
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(list("abcdefghij"), 4)) for _ in range(1_100)]
     made = reviews.of(
         "letters", texts, [i % 2 for i in range(1_100)], length=4, vocabulary=10
     )
-    monkeypatch.setattr(reviews, "imdb", lambda *arguments, **options: made)
     study = words.Study(
         title="letters",
-        length=4,
-        vocabulary=10,
+        load=lambda run: made,
         width=3,
         batches=(2, 1),
         victims=3,

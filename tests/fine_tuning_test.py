@@ -79,3 +79,39 @@ def test_refuses_labels_that_are_not_classes():
         tuned(labels[1:])
     with pytest.raises(ValueError, match="from 1 to 5"):
         tuned(labels + 1)
+
+
+def test_a_head_is_distilled_from_probabilities():
+    images, labels = people(2)
+    teacher = tuned(labels)
+    said = jax.nn.softmax(teacher.predict(images).logits)
+    assert accuracy(tuned(said), *people(3)) > 0.95
+    other = tuned(np.roll(said, 1, 1))  # Each class is taken for the next one.
+    assert accuracy(other, people(3)[0], (people(3)[1] + 1) % CLASSES) > 0.95
+
+
+def test_tuning_reaches_layers_below_the_head():
+    """Of an embedding that is nearly blind, the head alone learns little."""
+    images, labels = people(2)
+    see = lambda frozen, x: x.reshape(len(x), -1) @ frozen["params"] + frozen["shift"]
+    frozen = {"params": jnp.zeros_like(FROZEN), "shift": jnp.ones((1, 8))}
+    head = fine_tuning.fine_tune(
+        jax.random.key(0),
+        see,
+        frozen,
+        fine_tuning.embeddings(see, frozen, images),
+        labels,
+        classes=CLASSES,
+        shape=SHAPE,
+    )
+    assert accuracy(head, images, labels) < 0.3
+    whole = fine_tuning.tune(
+        jax.random.key(1),
+        head,
+        (images, labels),
+        steps=200,
+        batch_size=30,
+        learning_rate=0.03,
+    )
+    assert accuracy(whole, *people(3)) > 0.9
+    np.testing.assert_array_equal(whole.params["frozen"]["shift"], frozen["shift"])

@@ -87,6 +87,7 @@ def _refused_inversions(attack, kind, config, **default):
         yield functools.partial(run, prior=tiny.prior()), "does not take labels"
     if attack is lomma:
         yield functools.partial(run, public=None), "LOMMA needs public images"
+    if attack in (lomma, ppa):
         other = dataclasses.replace(tiny.target(), shape=(4, 4, 1))
         message = r"surrogate maps \(4, 4, 1\) to 3 classes"
         yield functools.partial(run, surrogates=(other,)), message

@@ -4,6 +4,7 @@ import dataclasses
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -11,7 +12,7 @@ from flax import linen as nn
 from experiments.harness.run import Run
 from experiments.studies import hidden_text, pipeline
 from mijax import data
-from mijax.core import Coding
+from mijax.core import Coding, Target
 from mijax.data import Dataset, text
 from mijax.defenses.released_weights import round_fraction
 from mijax.models.mlp import MLP, SoftmaxRegression
@@ -85,6 +86,19 @@ def test_what_a_coding_cannot_undo_is_nothing():
     assert not pipeline._decoded(world, 1 - sent, 1, Coding()).any()
 
 
+def test_the_distribution_of_weights():
+    module, x = SoftmaxRegression(3), jnp.zeros((1, 200))
+    first, second = (
+        Target.from_linen(module, module.init(jax.random.key(i), x), (200,))
+        for i in range(2)
+    )
+    tripled = jax.tree.map(lambda leaf: 3 * leaf, first.trained)
+    world = types.SimpleNamespace(audits=[first])
+    assert pipeline._distance(first, world) == 0
+    assert 0 < pipeline._distance(second, world) < 0.1
+    assert pipeline._distance(first.with_trained(tripled), world) > 0.2
+
+
 def test_a_small_study(run, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     images = rng.uniform(size=(40, 6, 6, 1)).astype(np.float32)
@@ -121,5 +135,8 @@ def test_a_small_study(run, tmp_path, monkeypatch):
     assert abs(tuned.value - 0.5) < 0.06
     null = page.results.value("bit_error_rate", **null, defense="")
     assert null.low < 0.5 < null.high or abs(null.value - 0.5) < 0.06
-    assert len(page.results) == 1 + 3 * 3 + 2 + 2 * 2 * 3
+    assert len(page.results) == 1 + 3 * 3 + 2 + 2 * 2 * 3 + 4
+    suspect = page.results.value("weight_distance", **hidden)
+    assert suspect.value == pytest.approx(suspect.baseline, abs=1e-2)
+    assert 0 < suspect.value < 1
     assert dataclasses.is_dataclass(study) and (tmp_path / "figures").iterdir()

@@ -20,8 +20,12 @@ task's predictions alone tell, as most who wear them are men.
 """
 
 import dataclasses
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen as nn
 
 from experiments.harness import flags
@@ -29,8 +33,9 @@ from experiments.studies import federated_properties
 from experiments.studies.federated_properties import Sample, Study
 from experiments.studies.federations import ClientLevel
 from mijax.attacks import feature_leakage
+from mijax.core import Defense, Target
 from mijax.data import Dataset
-from mijax.data.lfw_attributes import attributes
+from mijax.data.lfw_attributes import attributes, by_gender
 from mijax.defenses import pruning
 from mijax.federation import Recipe
 from mijax.models.lenet import LeNet
@@ -52,17 +57,48 @@ def faces(attribute: str) -> federated_properties.Sampling:
 
     def sample(images: Dataset, data_dir: str | None) -> Sample:
         said = attributes(images, data_dir)
-        known = (said["male"] != "") & (said[attribute] != "")
-        labels = (said["male"][known] == "1").astype(np.int32)
+        faces, known = by_gender(images, said)
+        value, people = said[attribute][known], images.labels[known]
+        rows = np.flatnonzero(value != "")
         faces = dataclasses.replace(
-            images,
-            images=images.images[known],
-            labels=labels,
-            names=("female", "male"),
+            faces, images=faces.images[rows], labels=faces.labels[rows]
         )
-        return Sample(faces, said[attribute][known] == "1", images.labels[known])
+        return Sample(faces, value[rows] == "1", people[rows])
 
     return sample
+
+
+def dropout(rate: float) -> Defense:
+    """Each client's gradient is of the network with hidden features dropped.
+
+    They are those of the last layer, named `logits`, of which a share of `rate` is 0,
+    for each example another.
+    """
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **batch: Any
+    ) -> tuple[Any, Any]:
+        del updates
+        target: Target = batch["target"]
+
+        def loss(trained: Any) -> jax.Array:
+            features = target.with_trained(trained).predict(batch["x"]).features
+            assert features is not None
+            kept = jax.random.bernoulli(batch["key"], 1 - rate, features.shape)
+            last = trained["logits"]
+            logits = features * kept / (1 - rate) @ last["kernel"] + last["bias"][None]
+            losses = optax.softmax_cross_entropy_with_integer_labels(
+                logits, batch["labels"]
+            )
+            return jnp.mean(losses)
+
+        return jax.grad(loss)(params), state
+
+    return Defense(
+        update=optax.GradientTransformationExtraArgs(
+            lambda params: optax.EmptyState(), update
+        )
+    )
 
 
 QUICK = Study(
@@ -78,6 +114,7 @@ QUICK = Study(
     batch_size=32,
     attack=feature_leakage.Config(rounds=400),
     defenses={
+        "dropout .5": dropout(0.5),
         "upload a tenth": pruning.prune(0.9),
         "clip 1, noise .003": ClientLevel(1.0, 0.003).defense,
         "clip 1, noise .03": ClientLevel(1.0, 0.03).defense,
@@ -97,9 +134,10 @@ GLASSES = dataclasses.replace(
     ),
     sample=faces("k_eyeglasses"),
     property_name="eyeglasses",
-    recipe=Recipe(learning_rate=0.05),
+    recipe=Recipe(learning_rate=0.1),
     attack=feature_leakage.Config(rounds=200, batches=2),
     defenses={},
+    active_clients=1,
     differences=(
         "LFW at 32x32, a network of two convolutions, 200 rounds",
         "properties by Kumar's attributes, of which some are wrong",

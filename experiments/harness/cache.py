@@ -11,11 +11,11 @@ import numpy as np
 
 
 def folder(workdir: pathlib.Path) -> pathlib.Path:
-    """Returns $MIJAX_CACHE_DIR, or mijax's folder in the user's cache.
+    """Returns $MIJAX_CACHE, or mijax's folder in the user's cache.
 
     Where neither can be written it is a folder of the run's own.
     """
-    chosen = os.environ.get("MIJAX_CACHE_DIR")
+    chosen = os.environ.get("MIJAX_CACHE")
     try:
         user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         path = pathlib.Path(chosen).expanduser() if chosen else user / "mijax"

@@ -32,7 +32,7 @@ def common(experiment: str, *, dataset: str | None) -> None:
     flags.DEFINE_string("data_dir", None, "Folder with the data set's own files.")
     flags.DEFINE_enum("preset", "quick", ["quick", "paper"], "Sizes to run at.")
     flags.DEFINE_bool("profile", False, "Write a profiler trace to the workdir.")
-    flags.DEFINE_bool("resume", True, "Keep what is finished; no starts over.")
+    flags.DEFINE_bool("resume", True, "Reuse finished stages; --noresume starts over.")
 
 
 def from_config(default: C, prefix: str) -> Callable[..., C]:
@@ -45,7 +45,7 @@ def from_config(default: C, prefix: str) -> Callable[..., C]:
     for field in dataclasses.fields(default):  # type: ignore[arg-type]
         value = getattr(default, field.name)
         name = f"{prefix}.{field.name}"
-        about = f"{type(default).__module__}: {name} in place of the preset's; {value}."
+        about = f"{type(default).__module__}: instead of the preset's; default {value}."
         if type(value) in _DEFINE:
             _DEFINE[type(value)](name, None, about)
         elif value and type(value) is tuple and {*map(type, value)} == {str}:

@@ -173,8 +173,8 @@ def main(
     *,
     quick: Mapping[str, S],
     paper: Mapping[str, S],
-    changed: Callable[[S], S],
     measure: Callable[[Run, S], report.Page],
+    changed: Callable[[S], S] | None = None,
     free_mib: int | Mapping[str, int] = 64,
 ) -> Callable[[], None]:
     """Defines the flags that all experiments share; returns the experiment's `main`.
@@ -183,8 +183,8 @@ def main(
       name: of the experiment's module.
       quick: the studies of `--preset=quick` by their kind; the first is the default.
       paper: those of `--preset=paper`.
-      changed: applies the flags that were given to a study.
       measure: runs a study, and says what the page tells.
+      changed: applies the flags that were given to a study, where it has its own.
       free_mib: how much a run writes, or a run of each preset.
     """
     common.common(name, dataset=None)
@@ -201,7 +201,9 @@ def main(
                 f"--kind={kind} has no --preset={values.preset}: give another preset, "
                 f"or one of {', '.join(studies)}."
             )
-        study = changed(studies[kind])  # Bad flags end here, before anything is done.
+        study = studies[kind]
+        if changed is not None:
+            study = changed(study)  # Bad flags end here, before anything is done.
         free = free_mib if isinstance(free_mib, int) else free_mib[values.preset]
         workdir = report.prepare_workdir(values.workdir, free)
         stages.claim(workdir, common.given(), values.resume)

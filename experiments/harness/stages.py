@@ -6,11 +6,11 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
-_HELD: dict[pathlib.Path, TextIO] = {}  # until this process ends, however it does
+_HELD: dict[pathlib.Path, int] = {}  # descriptors, open until this process ends
 _UNIMPORTANT = {"workdir", "data_dir", "profile", "resume"}
 
 
@@ -44,16 +44,16 @@ def _lock(workdir: pathlib.Path) -> None:
     path = workdir.resolve() / "in_use"
     if path in _HELD:
         return
-    file = path.open("w")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        file.close()
+        os.close(descriptor)
         raise ValueError(
             f"Another run works in {workdir}: wait until it has ended, or give another "
             "--workdir."
         ) from error
-    _HELD[path] = file
+    _HELD[path] = descriptor
 
 
 def once(

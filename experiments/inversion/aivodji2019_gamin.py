@@ -13,6 +13,7 @@ import dataclasses
 from flax import linen as nn
 
 from experiments.harness import flags
+from experiments.harness import run as harness
 from experiments.studies import surrogates
 from experiments.studies.classifiers import Classifier, evaluator
 from experiments.studies.surrogates import Study
@@ -46,7 +47,12 @@ PAPER = dataclasses.replace(
     judge=Classifier(evaluator, steps=10_000),
     attack=gamin.Config(surrogate=convolutional, steps=20_000, batch_size=64),
 )
-main = surrogates.main("aivodji2019_gamin", quick=QUICK, paper=PAPER)
+main = harness.main(
+    "aivodji2019_gamin",
+    quick={"digits": QUICK},
+    paper={"digits": PAPER},
+    measure=surrogates.measure,
+)
 
 if __name__ == "__main__":
     flags.run(main)

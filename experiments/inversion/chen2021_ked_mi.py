@@ -61,10 +61,10 @@ DIGITS = _study(
     ),
 )
 FACES = _study(
-    zhang2020_gmi.FACES,
+    zhang2020_gmi.FEW_FACES,
     attacks(
         ked_mi.Config(steps=150, restarts=2),
-        Taught(networks, ked_mi.examples, _SMALL, steps=500),
+        Taught(networks, ked_mi.examples, _SMALL, steps=200),
         gmi.Config(steps=100, restarts=1, learning_rate=0.1),
     ),
 )

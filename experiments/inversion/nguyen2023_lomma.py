@@ -12,10 +12,10 @@ top-1, with both changes 82.4 (as cited in the literature, not checked in the PD
 import dataclasses
 
 from experiments.harness import flags
-from experiments.inversion import zhang2020_gmi
+from experiments.inversion import struppek2022_ppa, zhang2020_gmi
 from experiments.studies import inversion
 from experiments.studies.inversion import Attack, Study
-from experiments.studies.targets import Model
+from experiments.studies.targets import CasiaHead, Model
 from mijax.attacks import gmi, lomma
 from mijax.attacks.inversion import losses
 from mijax.models.lenet import mcnn, scnn
@@ -65,13 +65,23 @@ _LARGE = (
     Model(VGG16, steps=6000, learning_rate=0.01),
 )
 DIGITS = _study(zhang2020_gmi.DIGITS, attacks(300, 1, 0.02, _DIGITS))
-FACES = _study(zhang2020_gmi.FACES, attacks(100, 1, 0.1, _FACES))
+FACES = _study(zhang2020_gmi.FEW_FACES, attacks(100, 1, 0.1, _FACES))
+# Model augmentation by a public network of other data, beside PPA with none.
+_PPA = struppek2022_ppa.FINE_TUNED.attacks["ppa"]
+FINE_TUNED = dataclasses.replace(
+    struppek2022_ppa.FINE_TUNED,
+    title="PPA with LOMMA's model augmentation",
+    attacks={
+        "ppa_casia": dataclasses.replace(_PPA, students=(CasiaHead(),)),
+        "ppa": _PPA,
+    },
+)
 
 if __name__ == "__main__":
     flags.run(
         inversion.main(
             "nguyen2023_lomma",
-            quick={"digits": DIGITS, "faces": FACES},
+            quick={"digits": DIGITS, "faces": FACES, "fine_tuned": FINE_TUNED},
             paper={
                 "digits": _study(
                     zhang2020_gmi.PAPER_DIGITS, attacks(2400, 5, 0.02, _DIGITS)

@@ -5,7 +5,7 @@ Struppek, Hintersdorf, De Almeida Correia, Adler, Kersting. Plug & play attacks.
 people (as cited in the literature, not checked against the PDF).
 
     python -m experiments struppek2022_ppa                      # 2 CPU cores, 5 min
-    python -m experiments struppek2022_ppa --kind=public_people  # or from_scratch
+    python -m experiments struppek2022_ppa --kind=from_scratch  # and others
     python -m experiments struppek2022_ppa --preset=paper       # everyone, for a GPU
 
 The target is MobileFaceNet of MS-Celeb-1M, frozen, with a linear head of Labeled Faces
@@ -66,6 +66,7 @@ def face_evolve(classes: int) -> FaceEvolve:
 
 TARGETS = {
     "fine_tuned": FineTuned(),
+    "tuned": FineTuned(tuned_steps=60),
     "public_people": PublicPeople(face_evolve),
     "from_scratch": Model(face_evolve),
 }

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax.tree_util import Partial
 
 from experiments.harness import flags
+from experiments.harness import run as harness
 from experiments.studies import decoding
 from experiments.studies.classifiers import Classifier, evaluator
 from experiments.studies.decoding import Release, Study, Trained
@@ -31,15 +32,12 @@ def purified(bottleneck: int, steps: int = 5000) -> Release:
     """Through a purifier of this bottleneck, trained on the reference images."""
 
     def make(made: Trained) -> Defense:
-        def train(made: Trained) -> Defense:
-            scores = jax.nn.softmax(made.target.predict(made.reference).logits)
-            said = jnp.argmax(scores, 1)
-            widths = (32, bottleneck, 32)
-            return purifier(made.key, scores, said, widths=widths, steps=steps)
+        scores = jax.nn.softmax(made.target.predict(made.reference).logits)
+        said = jnp.argmax(scores, 1)
+        widths = (32, bottleneck, 32)
+        return purifier(made.key, scores, said, widths=widths, steps=steps)
 
-        return jax.jit(train)(made)
-
-    return Release(make)
+    return Release(make, trained=True)
 
 
 def _label(scores: jax.Array) -> jax.Array:
@@ -84,8 +82,11 @@ PAPER = dataclasses.replace(
     attack=inverse_network.Config(steps=50_000, batch_size=128),
     victims=2000,
 )
-main = decoding.main(
-    "yang2020_purification", quick={"digits": QUICK}, paper={"digits": PAPER}
+main = harness.main(
+    "yang2020_purification",
+    quick={"digits": QUICK},
+    paper={"digits": PAPER},
+    measure=decoding.measure,
 )
 
 if __name__ == "__main__":

@@ -81,15 +81,15 @@ DIGITS = _study(
     dataclasses.replace(zhang2020_gmi.DIGITS, repeats=10),
     attacks(
         dataclasses.replace(_QUICK, view=unmirrored),
-        taught(dataclasses.replace(_SMALL, view=unmirrored), steps=1000, top=300),
+        taught(dataclasses.replace(_SMALL, view=unmirrored), steps=700, top=300),
         gmi.Config(steps=300, restarts=1),
     ),
 )
 FACES = _study(
-    zhang2020_gmi.FACES,
+    zhang2020_gmi.FEW_FACES,
     attacks(
         dataclasses.replace(_QUICK, restarts=2),
-        taught(_SMALL, steps=500, top=30),
+        taught(dataclasses.replace(_SMALL, batch_size=16), steps=200, top=30),
         gmi.Config(steps=100, restarts=1, learning_rate=0.1),
     ),
 )

@@ -12,6 +12,7 @@ import dataclasses
 from flax import linen as nn
 
 from experiments.harness import flags
+from experiments.harness import run as harness
 from experiments.studies import decoding
 from experiments.studies.classifiers import Classifier, evaluator
 from experiments.studies.decoding import Release, Study
@@ -46,8 +47,11 @@ PAPER = dataclasses.replace(
     attack=inverse_network.Config(steps=50_000, batch_size=128),
     victims=2000,
 )
-main = decoding.main(
-    "zhao2021x_explanations", quick={"digits": QUICK}, paper={"digits": PAPER}
+main = harness.main(
+    "zhao2021x_explanations",
+    quick={"digits": QUICK},
+    paper={"digits": PAPER},
+    measure=decoding.measure,
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the age of the model and local steps leave of the images, beside a null.
+"""How gradient leakage falls with the model's training and with local steps.
 
 Carletti, Foggia, Mazzocca, Parrella, Vento. SoK: gradient inversion attacks in
 federated learning. USENIX Security 2025: most results are of untrained models and of

@@ -4,6 +4,7 @@ He, Zhang, Lee. Model inversion attacks against collaborative inference. ACSAC 2
 doi:10.1145/3359789.3359824. Tables 3, 4 and 6: PSNR and SSIM by layer and adversary.
 
     python -m experiments he2019_collaborative                  # 2 CPU cores, 8 min
+    python -m experiments he2019_collaborative --kind=cifar     # MIN
     python -m experiments he2019_collaborative --preset=paper   # MNIST, for a GPU
     python -m experiments he2019_collaborative --preset=paper --kind=cifar
 
@@ -16,6 +17,7 @@ import dataclasses
 from flax import linen as nn
 
 from experiments.harness import flags
+from experiments.harness import run as harness
 from experiments.studies import split
 from experiments.studies.classifiers import Classifier
 from experiments.studies.split import Study, World
@@ -114,6 +116,20 @@ def cifar_network(classes: int) -> cut.CutNetwork:
     return cut.lenet(classes, ((64, 64), (128, 128), (128, 128)), (1024,), 3, "SAME")
 
 
+def narrow_network(classes: int) -> cut.CutNetwork:
+    """A quarter as wide."""
+    return cut.lenet(classes, ((16, 16), (32, 32), (32, 32)), (256,), 3, "SAME")
+
+
+def cifar_decoders(width: int) -> dict:
+    """Transposed convolutions for each layer of CIFAR-10's network."""
+    return {
+        "conv11": lambda shape: MapDecoder(shape, (), (1,), 3),
+        "relu22": lambda shape: MapDecoder(shape, (width,), (1, 2), 3),
+        "relu32": lambda shape: MapDecoder(shape, (width, width), (1, 2, 2), 3),
+    }
+
+
 SHALLOW = regularized_mle.Config(steps=500, learning_rate=1e-2)
 DEEP = regularized_mle.Config(steps=1000, learning_rate=1e-2)
 QUICK = Study(
@@ -164,13 +180,7 @@ PAPER_CIFAR = dataclasses.replace(
         "relu32": regularized_mle.Config(steps=5000, learning_rate=1e-3),
     },
     adversaries=adversaries(
-        query_free.Config(steps=20_000),
-        40_000,
-        {
-            "conv11": lambda shape: MapDecoder(shape, (), (1,), 3),
-            "relu22": lambda shape: MapDecoder(shape, (64,), (1, 2), 3),
-            "relu32": lambda shape: MapDecoder(shape, (64, 64), (1, 2, 2), 3),
-        },
+        query_free.Config(steps=20_000), 40_000, cifar_decoders(64)
     ),
     shown="relu22",
     published=CIFAR,
@@ -179,10 +189,24 @@ PAPER_CIFAR = dataclasses.replace(
         *QUICK.differences[2:],
     ),
 )
-main = split.main(
+QUICK_CIFAR = dataclasses.replace(
+    PAPER_CIFAR,
+    target=Classifier(narrow_network),
+    searches={"conv11": SHALLOW, "relu22": SHALLOW, "relu32": SHALLOW},
+    adversaries=adversaries(query_free.Config(steps=400), 1000, cifar_decoders(32)),
+    victims=8,
+    images=8000,
+    test_fraction=0.4,
+    differences=(
+        "8,000 images, a network a quarter as wide, and searches of 500 steps",
+        *PAPER_CIFAR.differences,
+    ),
+)
+main = harness.main(
     "he2019_collaborative",
-    quick={"mnist": QUICK},
+    quick={"mnist": QUICK, "cifar": QUICK_CIFAR},
     paper={"mnist": PAPER, "cifar": PAPER_CIFAR},
+    measure=split.measure,
 )
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import dataclasses
 from flax import linen as nn
 
 from experiments.harness import flags
+from experiments.harness import run as harness
 from experiments.studies import split_defenses
 from experiments.studies.classifiers import Classifier, evaluator
 from experiments.studies.split_defenses import Setting, Study
@@ -115,7 +116,12 @@ PAPER = dataclasses.replace(
     attack=inverse_network.Config(steps=20_000, batch_size=128),
     victims=2000,
 )
-main = split_defenses.main("titcombe2021_split_noise", quick=QUICK, paper=PAPER)
+main = harness.main(
+    "titcombe2021_split_noise",
+    quick={"digits": QUICK},
+    paper={"digits": PAPER},
+    measure=split_defenses.measure,
+)
 
 if __name__ == "__main__":
     flags.run(main)

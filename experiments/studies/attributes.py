@@ -500,7 +500,9 @@ def answers(
 
 def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
     """Defines the flags of a paper's studies, and returns its `main`."""
-    flags.DEFINE_integer("seeds", None, "Splits and trainings.", 1, 100)
+    flags.DEFINE_integer(
+        "seeds", None, "Number of random splits, each trained anew.", 1, 100
+    )
     configs = {
         a.name: a.method.Config()
         for a in quick.attacks.values()

@@ -15,7 +15,6 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.harness import figures, programs, report
-from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
 from experiments.studies.classifiers import Classifier, errors, file_name, named
@@ -78,6 +77,7 @@ class Release:
         the same training: what the adversary reads in them is then not the target's.
       joint: the weight of the decoder's error where the owner trains target and decoder
         together on the private images; None for an adversary that trains its own.
+      trained: whether the defense is trained, so that the page says how long it took.
     """
 
     defense: Callable[[Trained], Defense] | None = None
@@ -87,6 +87,7 @@ class Release:
     explain: Explain | None = None
     foreign: bool = False
     joint: float | None = None
+    trained: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,15 +132,6 @@ def digits(run: Run) -> World:
     )
 
 
-def main(
-    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
-) -> Callable[[], None]:
-    """Returns a paper's `main`."""
-    return harness.main(
-        name, quick=quick, paper=paper, changed=lambda study: study, measure=measure
-    )
-
-
 def measure(run: Run, study: Study) -> report.Page:
     """Trains the targets, releases, decodes, judges, and tells."""
     world = study.data(run)
@@ -166,7 +158,10 @@ def measure(run: Run, study: Study) -> report.Page:
         defense = chain()
         if release.defense is not None:
             made = Trained(keys["defense"], target, jnp.asarray(world.reference.images))
-            defense = release.defense(made)
+            defense, seconds = programs.program(release.defense)(made)
+            if release.trained:
+                line = metric([seconds["run"]])
+                records.append(Record({"released": name}, "training_seconds", line))
         scores, released = (
             _scores(target, own, test.images) for own in (None, defense.output)
         )
@@ -382,7 +377,14 @@ def _page(
         ),
         caption="By release and the adversary's images",
         table=results.filter(
-            metric=("mse", "ssim", "top1", "target_test_accuracy", "score_distortion")
+            metric=(
+                "mse",
+                "ssim",
+                "top1",
+                "target_test_accuracy",
+                "score_distortion",
+                "training_seconds",
+            )
         ).pivot(rows=("released", "auxiliary", "images"), columns=("metric",)),
         attacked=f"A classifier of {world.name}: {len(world.private.train):,} images "
         f"trained it, its accuracy is {plain.value:.3f}; the inputs are test images.",

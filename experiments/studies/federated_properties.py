@@ -348,7 +348,9 @@ def _page(
             "property in the middle third of the training.",
         ),
         caption="By who takes part, and how much of the batch has the property",
-        table=results.filter(metric=("property_auc", "target_test_accuracy")).pivot(
+        table=results.filter(
+            metric=("property_auc", "property_precision", "target_test_accuracy")
+        ).pivot(
             rows=("clients", "share", "features"), columns=("metric", "classifier")
         ),
         attacked=f"A federated training on {world.images.name}, "

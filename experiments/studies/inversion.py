@@ -18,17 +18,16 @@ from flax import linen as nn
 
 import mijax.priors
 from experiments import judging
-from experiments.harness import figures, programs, report, resumable
+from experiments.harness import figures, programs, report
 from experiments.harness import flags as common
 from experiments.harness import run as harness
 from experiments.harness.results import Metric, Record, Results
 from experiments.harness.run import Run
 from experiments.studies import oracles
-from experiments.studies.targets import FineTuned, Model
-from mijax import data, training
-from mijax.attacks import lomma
+from experiments.studies.targets import CasiaHead, FineTuned, Model, fitted
+from mijax import data
 from mijax.attacks.inversion import aggregation
-from mijax.core import Glimpse, Reconstruction, Target
+from mijax.core import Glimpse, Prior, Reconstruction, Target
 from mijax.data import Dataset, TrainTest
 from mijax.data.roles import World
 from mijax.evaluation import judges as evaluation
@@ -36,6 +35,7 @@ from mijax.evaluation.judges import Provenance
 from mijax.knowledge import WhiteBox
 from mijax.metrics import distribution, identity, images
 from mijax.models.dcgan import Critic, Generator
+from mijax.priors import wgan_gp
 
 flags.disclaim_key_flags()
 
@@ -78,13 +78,39 @@ class Attack:
     method: ModuleType
     config: Any
     aggregated: bool = False
-    students: tuple[Model, ...] = ()
+    students: tuple[Model | CasiaHead, ...] = ()
     prior: Taught | None = None
 
     @property
     def name(self) -> str:
         """The method's name, which its flags carry."""
         return self.method.__name__.rpartition(".")[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A prior that is trained on public images first, where none of them is shipped.
+
+    Attributes:
+      config: of its training.
+      steps: of the generator.
+      width: of both networks.
+    """
+
+    config: wgan_gp.Config
+    steps: int
+    width: int
+
+    def train(self, run: Run, key: jax.Array, images: np.ndarray) -> Prior:
+        """Trains it, from its last checkpoint."""
+        size, channels = images.shape[2:]
+        training_ = wgan_gp.training(
+            Generator(size, channels, self.width, 4),
+            Critic(size, self.width, 4),
+            self.config,
+        )
+        batch = self.config.critic_steps * self.config.batch_size
+        return fitted(run, key, "prior", training_, images, batch, self.steps)
 
 
 Null = Callable[[jax.Array, TrainTest, Dataset | None], TrainTest]
@@ -111,6 +137,7 @@ class Study:
       glimpses: what is seen of a private image, by `--glimpse`.
       blind: fields of the first attack's `Config` with which it ignores the target: the
         baseline where there is a glimpse.
+      prior: that is trained where the data have no shipped one.
       victims: how many identities are attacked, the first; None for all.
       repeats: reconstructions of each identity.
       anchors: images drawn from the prior, as public ones.
@@ -130,6 +157,7 @@ class Study:
         default_factory=dict
     )
     blind: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    prior: Drawn | None = None
     victims: int | None = None
     repeats: int = 1
     anchors: int = 512
@@ -144,12 +172,17 @@ def main(
     studies = [*quick.values(), *paper.values()]
     every = {name: a for study in studies for name, a in study.attacks.items()}
     flags.DEFINE_integer(
-        "num_victims", None, "Identities to attack, the first.", lower_bound=1
+        "num_victims",
+        None,
+        "How many identities to attack, from the first on.",
+        lower_bound=1,
     )
     flags.DEFINE_integer(
         "num_shown", 10, "Identities in the figure: the first.", lower_bound=1
     )
-    flags.DEFINE_multi_enum("attacks", None, list(every), "Those to run; all.")
+    flags.DEFINE_multi_enum(
+        "attacks", None, list(every), "Attacks to run; default: all."
+    )
     flags.DEFINE_bool(
         "oracles", False, "Judge searches that see the private images too."
     )
@@ -297,8 +330,8 @@ def measure(run: Run, study: Study) -> report.Page:
     print(f"private: {world.name}, {len(world.private):,} images", flush=True)
     private = data.train_test(world.private, test_fraction=0.2, seed=run.seed)
     keys = run.keys("target", "evaluator", "attack", "random", "null")
-    student_key, prior_key = (
-        jax.random.fold_in(keys["attack"], number) for number in (1, 2)
+    student_key, prior_key, drawn_key = (
+        jax.random.fold_in(keys["attack"], number) for number in (1, 2, 3)
     )
 
     def trained_on(null: str, name: str) -> tuple[Target, np.ndarray]:
@@ -316,7 +349,11 @@ def measure(run: Run, study: Study) -> report.Page:
 
     classes = np.arange(len(world.private.names), dtype=np.int32)
     labels = np.repeat(classes[: values.num_victims or study.victims], study.repeats)
-    prior = mijax.priors.load(world.prior)
+    if world.prior is not None:
+        prior = mijax.priors.load(world.prior)
+    else:
+        assert study.prior is not None and world.public is not None
+        prior = study.prior.train(run, drawn_key, world.public.images)
     z = jax.random.normal(
         keys["random"], (max(study.anchors, len(labels)), prior.latent_size)
     )
@@ -334,11 +371,13 @@ def measure(run: Run, study: Study) -> report.Page:
     shown = anchors if world.public is None else world.public.images
 
     def taught(name: str, attack: Attack, known: WhiteBox) -> WhiteBox:
-        students = [
-            distilled(run, student_key, f"student_{index}_{name}", each, known, shown)
-            for index, each in enumerate(attack.students)
-        ]
+        students = []
+        for index, student in enumerate(attack.students):
+            own = f"student_{index}_{name}"
+            own_key = jax.random.fold_in(student_key, zlib.crc32(own.encode()))
+            students.append(student.distill(run, own_key, own, known, shown))
         if attack.prior is not None:
+            assert world.prior is not None
             own = f"prior_{attack.name}{'' if name in study.attacks else f'_{name}'}"
             known = with_prior(run, prior_key, own, attack, known, world.prior, shown)
         return dataclasses.replace(known, surrogates=tuple(students))
@@ -404,9 +443,10 @@ def measure(run: Run, study: Study) -> report.Page:
         attacked=f"{study.target.about(len(classes))} private identities, "
         f"{world.name}; {len(private.train)} training images. "
         f"{_NULLS_IN_WORDS.get(null, null)}",
-        knowledge=f"White box: parameters and architecture; the shipped prior "
-        f"{world.prior} (trained on none of these people) and {study.anchors} samples "
-        f"of it. {_SEEN[seen]} Restarts are chosen by the attack's own loss.",
+        knowledge=f"White box: parameters and architecture; the "
+        f"{f'shipped prior {world.prior}' if world.prior else 'own prior'} (trained on "
+        f"nothing private) and {study.anchors} samples of it. {_SEEN[seen]} "
+        "Restarts are chosen by the attack's own loss.",
         baseline="random latents of the same prior, judged alike; for psnr and ssim, "
         "the prior's own inpainting.",
         n=len(labels),
@@ -438,8 +478,7 @@ def expert(
     """Trains the evaluator on private people and public ones; and its hits."""
     known = private
     if world.public is not None:
-        at_least = 10 if world.prior == "faces64" else 1
-        joint = data.evaluation(world.private, world.public, at_least=at_least)
+        joint = data.evaluation(world.private, world.public, at_least=world.enough)
         known = data.train_test(joint, test_fraction=0.2, seed=run.seed)
     classifier, hits = model.train(run, key, "evaluator", known, world)
     judge = judging.evaluator(
@@ -495,24 +534,6 @@ def attack(
     return {name: run.once(name, lambda name=name: compute(name)) for name in rows}
 
 
-def distilled(
-    run: Run,
-    key: jax.Array,
-    name: str,
-    model: Model,
-    knowledge: WhiteBox,
-    images: np.ndarray,
-) -> Target:
-    """Distills the target into a student on public images, from its last checkpoint."""
-    training_ = lomma.student(
-        knowledge,
-        model.network(knowledge.target.num_classes),
-        learning_rate=model.learning_rate,
-    )
-    known = lomma.examples(knowledge, images)
-    return fitted(run, key, name, training_, known, model.batch_size, model.steps)
-
-
 def with_prior(
     run: Run,
     key: jax.Array,
@@ -532,35 +553,9 @@ def with_prior(
     training_ = attack.method.prior(knowledge, *own, taught.config, start)
     config, known = taught.config, taught.data(knowledge, images)
     batch = config.critic_steps * config.batch_size
-    prior = fitted(run, key, name, training_, known, batch, taught.steps)
+    own_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+    prior = fitted(run, own_key, name, training_, known, batch, taught.steps)
     return dataclasses.replace(knowledge, prior=prior)
-
-
-def fitted(
-    run: Run,
-    key: jax.Array,
-    name: str,
-    training_: training.Training[Any, Any],
-    known: Any,
-    batch_size: int,
-    steps: int,
-) -> Any:
-    """Trains what an attack needs first, from its last checkpoint."""
-    init_key, fit_key = jax.random.split(
-        jax.random.fold_in(key, zlib.crc32(name.encode()))
-    )
-    state = resumable.train(
-        fit_key,
-        training_.init(init_key),
-        training_.step,
-        known,
-        name=name,
-        folder=run.workdir / "checkpoints" / name,
-        batch_size=batch_size,
-        steps=steps,
-        chunk=100,
-    )
-    return training_.finish(state)
 
 
 def images_of(
@@ -747,9 +742,20 @@ def strongest(
 ) -> Verdict:
     """The strongest attack, by the lowest of the judges that are unrelated to it.
 
+    What shares its design or data with a student is no more believed than what shares
+    them with the target.
     Where each judge shares something with the target, the last one judges.
     """
-    related = {j.name: evaluation.shared(j.provenance, target) for j in judges}
+    made_of = [target]
+    made_of += [s.provenance() for a in study.attacks.values() for s in a.students]
+    related = {
+        judge.name: tuple(
+            sorted(
+                {w for own in made_of for w in evaluation.shared(judge.provenance, own)}
+            )
+        )
+        for judge in judges
+    }
     heard = [j.name for j in judges if not related[j.name]] or [judges[-1].name]
     rows = [
         row
@@ -816,7 +822,8 @@ def caveats(
         "the one that it is surest of, with no search at all.",
     ]
     lines += [
-        f"{name} shares its {' and '.join(what)} with the target, which flatters."
+        f"{name} shares its {' and '.join(what)} with the target or a student, which "
+        "flatters."
         for name, what in verdict.related.items()
     ]
     lines += [

@@ -220,11 +220,15 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
     """Defines the flags of a paper's studies, and returns its `main`."""
     every = {**quick.attacks, **paper.attacks}
     kinds = list(dict.fromkeys(d.labels["defense"] for d in quick.defenses if d.labels))
-    flags.DEFINE_integer("num_victims", None, "Clients a case.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_victims", None, "Clients attacked in each case.", lower_bound=1
+    )
     about = f"Victims of one call of a program, which is what a kill loses: {_CHUNKS}."
     flags.DEFINE_integer("chunk", None, about, lower_bound=1)
-    flags.DEFINE_enum("null", "none", list(NULLS), "Attack others' updates, or zeros.")
-    flags.DEFINE_multi_enum("attacks", None, list(every), "Those to run; all.")
+    flags.DEFINE_enum("null", "none", list(NULLS), "Null case: what is attacked.")
+    flags.DEFINE_multi_enum(
+        "attacks", None, list(every), "Attacks to run; default: all."
+    )
     if kinds:
         flags.DEFINE_multi_enum("defenses", None, kinds, "Those to attack; all.")
     configs = {a.name: a.method.Config() for a in every.values()}

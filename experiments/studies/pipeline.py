@@ -5,7 +5,7 @@ is judged by how much of it comes back, and by what it costs in accuracy.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from scipy.stats import kstest
 
 from experiments.harness import figures, report
 from experiments.harness import run as harness
@@ -92,17 +93,20 @@ class World:
         examples `(x, labels)` appended; None for neither.
       content: private training data.
       clean: the network that was trained without malicious code, and its hits.
+      audits: networks that an auditor trained so, from other keys.
       fine_tune: `(name, target, steps) -> target`: trains it further as the clean one.
     """
 
     train: Callable[..., tuple[Target, np.ndarray]]
     content: Content
     clean: tuple[Target, np.ndarray]
+    audits: Sequence[Target]
     fine_tune: Callable[[str, Target, int], Target]
 
 
 Read = Callable[[Target], tuple[np.ndarray, np.ndarray | None]]
 Load = Callable[[Run, "Study"], tuple[TrainTest, Content]]
+Select = Callable[[Dataset, str | None], Dataset]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +137,17 @@ class Study:
       title: of the page.
       dataset: of `mijax.data.load`, where `--dataset` is not given.
       network: from the number of classes.
+      size: the side of an image; None for the data set's own.
       hidings: by method and strength, such as `("sign encoding", "50")`.
       load: reads the examples and the content.
+      select: which images are used, and their labels, from the data set and the folder
+        of data; None for all, as they are.
       objective: in place of the cross-entropy; None for that.
       examples: images that are used, a test split among them; None for all.
       steps: of training.
       batch_size: examples a step.
       learning_rate: of Adam.
+      audited: clean networks of other keys, to whose weights a model's are compared.
       defended: those of `hidings` whose model is defended before its release.
       defenses: by name and strength, a number: what is done to it.
       differences: from the paper's set-up.
@@ -151,11 +159,14 @@ class Study:
     network: Callable[[int], nn.Module]
     hidings: Mapping[tuple[str, str], Hiding]
     load: Load = lambda run, study: images(run, study)
+    size: int | None = None
+    select: Select | None = None
     objective: Callable[[Objective], Objective] | None = None
     examples: int | None = None
     steps: int = 1_500
     batch_size: int = 64
     learning_rate: float = 1e-3
+    audited: int = 2
     defended: tuple[tuple[str, str], ...] = ()
     defenses: Mapping[tuple[str, str], Change] = dataclasses.field(default_factory=dict)
     differences: tuple[str, ...] = ()
@@ -365,7 +376,11 @@ class Images:
 
 def images(run: Run, study: Study) -> tuple[TrainTest, Images]:
     """Images to train on, which are hidden in an order that the seed draws."""
-    loaded = data.load(run.dataset or study.dataset, data_dir=run.data_dir)
+    loaded = data.load(
+        run.dataset or study.dataset, data_dir=run.data_dir, size=study.size
+    )
+    if study.select is not None:
+        loaded = study.select(loaded, run.data_dir)
     if study.examples is not None:
         rows = np.random.default_rng(run.seed).permutation(len(loaded))
         rows = rows[: study.examples]
@@ -413,6 +428,12 @@ def measure(run: Run, study: Study) -> report.Page:
         things, bits = found.read(found.target)
         shown[f"{method} {strength}"] = things
         records += _records(own, things, bits, hits, world, paper)
+        if world.audits:
+            distance = metric(
+                [_distance(found.target, world)],
+                baseline=[_distance(world.clean[0], world)],
+            )
+            records.append(Record(own, "weight_distance", distance))
         if (method, strength) not in study.defended:
             continue
         for (defense, level), change in study.defenses.items():
@@ -444,13 +465,37 @@ def _records(
     return records
 
 
+def _distance(target: Target, world: World) -> float:
+    """From a model's weights to those of the nearest of the auditor's.
+
+    It is the Kolmogorov-Smirnov distance of the layer where it is largest.
+    """
+
+    def between(other: Target) -> float:
+        layers = zip(
+            jax.tree.leaves(target.trained),
+            jax.tree.leaves(other.trained),
+            strict=True,
+        )
+        return max(
+            float(kstest(np.ravel(a), np.ravel(b), method="asymp").statistic)
+            for a, b in layers
+            if a.ndim > 1
+        )
+
+    return min(between(audit) for audit in world.audits)
+
+
 def _world(run: Run, study: Study, split: TrainTest, content: Content) -> World:
     module = study.network(len(split.train.names))
     key = run.keys("train")["train"]
     adam = optax.adam(study.learning_rate)
 
     def train(
-        name: str, transformation: optax.GradientTransformation | None, extra: Any
+        name: str,
+        transformation: optax.GradientTransformation | None,
+        extra: Any,
+        key: jax.Array = key,
     ) -> tuple[Target, np.ndarray]:
         images = split
         if extra is not None:
@@ -489,7 +534,11 @@ def _world(run: Run, study: Study, split: TrainTest, content: Content) -> World:
             chunk=500,
         )[0]
 
-    return World(train, content, train("clean", None, None), fine_tune)
+    audits = [
+        train(f"audit_{i}", None, None, jax.random.fold_in(key, i))[0]
+        for i in range(study.audited)
+    ]
+    return World(train, content, train("clean", None, None), audits, fine_tune)
 
 
 def _hits(target: Target, test: Dataset) -> np.ndarray:
@@ -541,13 +590,22 @@ def _page(
         knowledge="The released weights (capacity abuse: its predicted labels only), "
         "and what the training code's author knows: the method, its seed, and how much "
         "was hidden. No private record.",
-        baseline="accuracy: the model trained without malicious code; what comes back: "
-        "the mean of test records; bit_error_rate: guessing.",
+        baseline="accuracy and weight_distance: the model trained without malicious "
+        "code; what comes back: the mean of test records; bit_error_rate: guessing.",
         n=max(len(found) for found in shown.values()),
         results=results,
         pictures=_curves(run, study, content, results),
         tables=_tables(study, content, results),
         differences=study.differences,
+        caveats=(
+            "weight_distance is an auditor's, who trains "
+            f"{study.audited} networks without malicious code: the distance to the "
+            "nearest (Kolmogorov-Smirnov) in the layer where it is largest. The "
+            "network without malicious code has "
+            f"{_distance(world.clean[0], world):.3f}.",
+        )
+        if world.audits
+        else (),
     )
 
 

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import figures, programs, report
-from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
 from experiments.studies.classifiers import Classifier, errors, file_name
@@ -72,6 +71,7 @@ class Study:
       shown: the layer in the picture.
       weights: of rMLE's total variation, among which the adversary chooses.
       victims: test images that are attacked.
+      images: of the data set, drawn by the seed; None for all.
       test_fraction: of the images; victims are drawn from them, and the rest are
         `others`.
       differences: from the paper's set-up.
@@ -86,6 +86,7 @@ class Study:
     shown: str
     weights: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0)
     victims: int = 16
+    images: int | None = None
     test_fraction: float = 0.4
     differences: tuple[str, ...] = ()
     published: Mapping[tuple[str, str, str], float] = dataclasses.field(
@@ -172,18 +173,12 @@ def same_network(world: World) -> cut.Half:
 # The run ------------------------------------------------------------------------------
 
 
-def main(
-    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
-) -> Callable[[], None]:
-    """Returns a paper's `main`."""
-    return harness.main(
-        name, quick=quick, paper=paper, changed=lambda study: study, measure=measure
-    )
-
-
 def measure(run: Run, study: Study) -> report.Page:
     """Trains the target, cuts it, attacks at each layer, and tells."""
     loaded = data.load(run.dataset or study.dataset, data_dir=run.data_dir)
+    if study.images is not None:
+        rows = np.random.default_rng(run.seed).permutation(len(loaded))
+        loaded = _some(loaded, rows[: study.images])
     split = data.train_test(loaded, test_fraction=study.test_fraction, seed=run.seed)
     module = study.target.network(len(loaded.names))
     keys = run.keys("target", "attack", "order")

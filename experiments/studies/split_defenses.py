@@ -15,7 +15,6 @@ import numpy as np
 import optax
 
 from experiments.harness import figures, programs, report, resumable
-from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
 from experiments.studies.classifiers import Classifier, errors, file_name, named
@@ -63,17 +62,6 @@ class Study:
     attack: inverse_network.Config = inverse_network.Config()
     victims: int = 500
     differences: tuple[str, ...] = ()
-
-
-def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
-    """Returns a paper's `main`."""
-    return harness.main(
-        name,
-        quick={"digits": quick},
-        paper={"digits": paper},
-        changed=lambda study: study,
-        measure=measure,
-    )
 
 
 def measure(run: Run, study: Study) -> report.Page:

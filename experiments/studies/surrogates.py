@@ -5,7 +5,7 @@ shuffled labels tells what of its measures needs no leak.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.harness import figures, programs, report
-from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
 from experiments.studies.classifiers import Classifier, file_name
@@ -46,17 +45,6 @@ class Study:
     judge: Classifier
     attack: gamin.Config = gamin.Config()
     differences: tuple[str, ...] = ()
-
-
-def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
-    """Returns a paper's `main`."""
-    return harness.main(
-        name,
-        quick={"digits": quick},
-        paper={"digits": paper},
-        changed=lambda study: study,
-        measure=measure,
-    )
 
 
 def measure(run: Run, study: Study) -> report.Page:

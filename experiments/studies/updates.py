@@ -15,7 +15,6 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.harness import figures, programs, report
-from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
 from experiments.studies.classifiers import errors, file_name
@@ -79,18 +78,6 @@ class Study:
     )
     differences: tuple[str, ...] = ()
     published: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
-
-
-def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
-    """Returns a paper's `main`."""
-    return harness.main(
-        name,
-        quick={"images": quick},
-        paper={"images": paper},
-        changed=lambda study: study,
-        measure=measure,
-        free_mib={"quick": 128, "paper": 1024},  # Sets of many images are kept.
-    )
 
 
 def measure(run: Run, study: Study) -> report.Page:

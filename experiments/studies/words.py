@@ -2,7 +2,8 @@
 
 A `Study` says how reviews are classified, and in which `Setting`s updates are seen. A
 review is said to be in the batch by the share of its words that are there. The baseline
-is the same with the words of another client's batch.
+is the same with the words of another client's batch. Places that a person checked in at
+are words too, and the person's record is a review.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from experiments.studies import federations
 from mijax.attacks.federated.feature_leakage import touched_rows
 from mijax.core import Defense, Prediction, Target
 from mijax.data import reviews
+from mijax.data.tables import location
 from mijax.federation import Clients, Federation, Recipe, share, simulate
 from mijax.metrics import attributes
 
@@ -45,14 +47,38 @@ class Setting:
     summed: int = 1
 
 
+Load = Callable[[Run], reviews.Reviews]
+
+
+def imdb(*, length: int, vocabulary: int) -> Load:
+    """IMDB's reviews; see `reviews.imdb`."""
+
+    def load(run: Run) -> reviews.Reviews:
+        return reviews.imdb(run.data_dir, length=length, vocabulary=vocabulary)
+
+    return load
+
+
+def places(run: Run) -> reviews.Reviews:
+    """The places of each person of Location, and the person's cluster."""
+    table = location.load(run.data_dir)
+    names = tuple(name for name in table.columns if name.startswith("place_"))
+    visited = np.stack([table.columns[name] for name in names], 1)
+    words = np.zeros((len(visited), int(visited.sum(1).max())), np.int32)
+    for row, own in zip(words, visited, strict=True):
+        there = np.flatnonzero(own) + 1
+        row[: len(there)] = there
+    return reviews.Reviews(table.name, words, table.columns["cluster"], names)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """A paper's experiment.
 
     Attributes:
       title: of the page.
-      length: words of a review, at most.
-      vocabulary: words that are told apart.
+      load: reads the reviews.
+      what: the reviews and their words, in words.
       width: of the embedding.
       batches: sizes of the batches, the first in the table of settings.
       victims: batches of each.
@@ -63,8 +89,8 @@ class Study:
     """
 
     title: str
-    length: int
-    vocabulary: int
+    load: Load
+    what: tuple[str, str] = ("reviews", "words")
     width: int
     batches: Sequence[int]
     victims: int
@@ -74,12 +100,14 @@ class Study:
     differences: tuple[str, ...] = ()
 
 
-def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
-    """Returns a paper's `main`."""
+def main(
+    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
+) -> Callable[[], None]:
+    """Returns a paper's `main`; its studies are by their kind."""
     return harness.main(
         name,
-        quick={"words": quick},
-        paper={"words": paper},
+        quick=quick,
+        paper=paper,
         changed=lambda study: study,
         measure=measure,
     )
@@ -96,17 +124,17 @@ def bag(weights: Any, words: jax.Array) -> Prediction:
 
 def measure(run: Run, study: Study) -> report.Page:
     """Reads updates of each setting and size of batch, and tells."""
-    loaded = reviews.imdb(
-        run.data_dir, length=study.length, vocabulary=study.vocabulary
-    )
+    loaded = study.load(run)
     keys = run.keys("model", "share", "train")
-    drawn = jax.random.normal(keys["model"], (study.vocabulary + 1, study.width))
+    shape = len(loaded.vocabulary) + 1, study.width
+    classes = int(loaded.labels.max()) + 1
+    first_row = jnp.linspace(-0.1, 0.1, classes)  # At 0 no word would have a gradient.
     weights = {
-        "embedding": drawn,
-        "kernel": jnp.zeros((study.width, 2)).at[0].set(jnp.array([-0.1, 0.1])),
-        "bias": jnp.zeros(2),
+        "embedding": jax.random.normal(keys["model"], shape),
+        "kernel": jnp.zeros((study.width, classes)).at[0].set(first_row),
+        "bias": jnp.zeros(classes),
     }
-    target = Target.from_function(bag, weights, (study.length,))
+    target = Target.from_function(bag, weights, loaded.words.shape[1:])
     records = []
     first = next(iter(study.settings))
     cases = [(name, study.batches[0]) for name in study.settings]
@@ -135,7 +163,7 @@ def measure(run: Run, study: Study) -> report.Page:
         )
         own = {"setting": name, "batch": str(study.batches[0])}
         records.append(Record(own, "target_test_accuracy", metric(hits["hits"])))
-    return _page(run, study, Results(records))
+    return _page(run, study, loaded, Results(records))
 
 
 def _read(
@@ -152,7 +180,7 @@ def _read(
     found: dict[str, list[Any]] = {
         name: [] for name in ("there", "said", "right", "score", "baseline", "truth")
     }
-    before = np.zeros(study.vocabulary + 1, bool)
+    before = np.zeros(len(loaded.vocabulary) + 1, bool)
     for victim in range(study.victims + 1):
         order = rng.permutation(len(loaded.words))
         rows, others = order[:batch], order[batch:]
@@ -221,7 +249,10 @@ def _trained(
     return federations.hits(run(key, begun).target, x[test], labels[test])
 
 
-def _page(run: Run, study: Study, results: Results) -> report.Page:
+def _page(
+    run: Run, study: Study, loaded: reviews.Reviews, results: Results
+) -> report.Page:
+    (texts, words), number = study.what, len(loaded.vocabulary)
     first, size = next(iter(study.settings)), str(study.batches[0])
     path = run.figures / "membership.png"
     aucs = [
@@ -235,21 +266,23 @@ def _page(run: Run, study: Study, results: Results) -> report.Page:
         low=[0.0 if auc.low is None else auc.low for auc in aucs],
         high=[1.0 if auc.high is None else auc.high for auc in aucs],
         baseline=0.5,
-        xlabel="AUC of a review's being in the batch",
+        xlabel=f"AUC of telling {texts} of the batch from others",
     )
     recall = results.value("word_recall", setting=first, batch=size)
     precision = results.value("word_precision", setting=first, batch=size)
     return report.Page(
         title=study.title,
         verdict=(
-            f"The rows of the embedding that an update of {size} reviews changes name "
-            f"the words of the batch with a precision of {precision.value:.3f} and a "
-            f"recall of {recall.value:.3f}. By them, a review is told to be in the "
-            f"batch with an AUC of {aucs[0].value:.3f}; by the words of another batch, "
-            f"{aucs[0].baseline:.3f}."
+            f"The rows of the embedding that an update of {size} {texts} changes name "
+            f"the {words} of the batch with a precision of {precision.value:.3f} and a "
+            f"recall of {recall.value:.3f}. By them, {texts} of the batch are told "
+            f"from others with an AUC of {aucs[0].value:.3f}; by the {words} of "
+            f"another batch, {aucs[0].baseline:.3f}."
         ),
         lead=report.Picture(
-            path, "Reviews of the batch told from others by the share of their words."
+            path,
+            f"{texts.capitalize()} of the batch told from others by the share of their "
+            f"{words}.",
         ),
         caption="By setting and size of the batch",
         table=results.filter(
@@ -261,9 +294,10 @@ def _page(run: Run, study: Study, results: Results) -> report.Page:
             )
         ).pivot(rows=("setting", "batch"), columns=("metric",)),
         attacked=f"A linear classifier of the mean of {study.width} features of each "
-        f"word, {study.vocabulary:,} words, IMDB's reviews to {study.length} words.",
-        knowledge="One update, and the vocabulary.",
-        baseline="of membership: the words of another client's batch of the same size.",
+        f"of {number:,} {words}, {loaded.name}, {loaded.words.shape[1]} at most.",
+        knowledge=f"One update, and the list of {words}.",
+        baseline=f"of membership: the {words} of another client's batch of the same "
+        "size.",
         n=study.victims,
         results=results,
         differences=study.differences,

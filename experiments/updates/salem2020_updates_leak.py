@@ -14,6 +14,7 @@ import dataclasses
 from flax import linen as nn
 
 from experiments.harness import flags
+from experiments.harness import run as harness
 from experiments.studies import updates
 from experiments.studies.updates import Case, Study
 from mijax.attacks import cbm_gan, updates_leak
@@ -86,7 +87,13 @@ PAPER = dataclasses.replace(
     victims=1000,
     steps=4000,
 )
-main = updates.main("salem2020_updates_leak", quick=QUICK, paper=PAPER)
+main = harness.main(
+    "salem2020_updates_leak",
+    quick={"images": QUICK},
+    paper={"images": PAPER},
+    measure=updates.measure,
+    free_mib={"quick": 128, "paper": 1024},  # Sets of many images are kept.
+)
 
 if __name__ == "__main__":
     flags.run(main)

@@ -1,4 +1,4 @@
-"""GMI by its two losses that `make demo` compares, three seeds each.
+"""GMI with cross-entropy and with the logit loss, three seeds each.
 
 python -m launch.sweep --experiment=zhang2020_gmi --sweep=launch/sweeps/gmi_seeds.py
 """

@@ -87,7 +87,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", help="a CSV file; not needed with --rows")
     add("--rows", help="MODULE:FUNCTION that returns the frame, read as for training")
-    add("--read_options", type=_options, default={}, help="of pandas.read_csv, JSON")
+    add("--read_options", type=_options, default={}, help="JSON, of pandas.read_csv")
     add("--sensitive", type=_names, required=True, help="fields to infer")
     add("--target", required=True, help="what the model predicts")
     add("--members", required=True, help="column that says who was trained on: 1/0")
@@ -105,8 +105,12 @@ def _parser(name: str) -> argparse.ArgumentParser:
         help="of what the model released: outcome (nothing), label, score, score:2, "
         "top:2, noise:0.1",
     )
-    add("--hidden", type=_names, default=[], help="fields that nobody knows either")
-    add("--unknown", default="keep", help="others with a text of no member: keep, drop")
+    add("--hidden", type=_names, default=[], help="fields not known to it either")
+    add(
+        "--unknown",
+        default="keep",
+        help="non-members of a category without members: keep or drop",
+    )
     add("--batch", type=int, default=adversaries.BLOCK, help="rows asked at a time")
     add("--neurons", help="MODULE:FUNCTION of rows that returns activations [B, M]")
     add(
@@ -115,7 +119,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
         help="keep answers in the workdir and ask for none twice",
     )
     add("--workdir", default="runs/audit_table", help="where the report lands")
-    add("--seed", type=int, default=0, help="of folds, noise and ties")
+    add("--seed", type=int, default=0, help="random seed of folds, noise and ties")
     return parser
 
 

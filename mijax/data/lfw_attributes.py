@@ -1,8 +1,10 @@
 """Attributes of the images of `lfw64`: gender by hand, others by classifiers."""
 
 import csv
+import dataclasses
 import gzip
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +58,22 @@ def attributes(
             )
         chosen.append(rows[image])
     return {name: np.array([row[name] for row in chosen]) for name in chosen[0]}
+
+
+def by_gender(
+    dataset: Dataset, said: Mapping[str, NDArray[np.str_]]
+) -> tuple[Dataset, NDArray[np.bool_]]:
+    """Returns the images of known gender, labeled by it, and which they are, `[N]`.
+
+    Args:
+      dataset: of `attributes`.
+      said: what it returns.
+    """
+    known = said["male"] != ""
+    gendered = dataclasses.replace(
+        dataset,
+        images=dataset.images[known],
+        labels=(said["male"][known] == "1").astype(np.int32),
+        names=("female", "male"),
+    )
+    return gendered, known

@@ -28,15 +28,17 @@ class World:
       name: of the data set, in words.
       private: the images of the private identities.
       public: of the others; None where the data set holds private ones alone.
-      prior: the shipped prior of such images.
+      prior: the shipped prior of such images; None if there is none.
       mirror: whether a mirrored image is as likely as the image.
+      enough: images of a public identity from which it can be learned.
     """
 
     name: str
     private: Dataset
     public: Dataset | None
-    prior: str
+    prior: str | None
     mirror: bool
+    enough: int = 1
 
 
 def faces(dataset: str | None, data_dir: str | None) -> World:
@@ -54,9 +56,47 @@ def faces(dataset: str | None, data_dir: str | None) -> World:
     if dataset in ("lfw64", "lfw"):
         split = data.by_count(loaded, at_least=_FACES)
         name = f"Labeled Faces in the Wild, the people with at least {_FACES} images"
-        return World(name, split.private, split.public, "faces64", True)
+        return World(name, split.private, split.public, "faces64", True, 10)
     name = "AT&T faces, all 40 people" if dataset == "att_faces" else dataset
-    return World(name, loaded, None, "faces64", True)
+    return World(name, loaded, None, "faces64", True, 10)
+
+
+def color_faces(dataset: str | None, data_dir: str | None) -> World:
+    """Returns a world of 64x64 faces in color, of CelebA and LFW.
+
+    Private is half of `dataset`'s people with at least 20 images; the others are
+    public, as are LFW's. `dataset` None is `faces/celeba64.zip` of the data folder. LFW
+    may hold photographs of some of its people too, and is aligned otherwise.
+    """
+    folder = pathlib.Path(data_dir or ".") / "faces"
+    loaded = data.load(dataset or f"image_folder:{folder}/celeba64.zip", size=64)
+    often, seldom, _ = data.by_count(loaded, at_least=_FACES)
+    private, others, _ = data.by_identity(often, private=len(often.names) // 2)
+    lfw = data.load(f"image_folder:{folder}/lfw64_rgb.zip", size=64)
+    public = data.evaluation(others, seldom, at_least=1)
+    public = data.evaluation(public, lfw, at_least=1)
+    name = f"{loaded.name}, half of the people with at least {_FACES} images"
+    return World(name, private, public, None, True, 10)
+
+
+def x_rays(dataset: str | None, data_dir: str | None) -> World:
+    """Returns a world of 32x32 chest X-rays: PneumoniaMNIST's are private.
+
+    Public are those of MedNIST. Both are in the data folder's `medical`.
+
+    Raises:
+      ValueError: if another `dataset` is asked for.
+    """
+    if dataset is not None:
+        raise ValueError(f"--dataset={dataset}: X-rays are PneumoniaMNIST's alone.")
+    folder = pathlib.Path(data_dir or ".") / "medical"
+    with np.load(folder / "pneumoniamnist.npz") as arrays:
+        images = arrays["train_images"][..., None].astype(np.float32) / 255
+        labels = arrays["train_labels"][:, 0].astype(np.int32)
+    private = Dataset("PneumoniaMNIST", images, labels, ("normal", "pneumonia"))
+    others = data.load(f"image_folder:{folder}/mednist64.zip", size=images.shape[1])
+    public = data.by_label(others, [others.names.index("CXR")]).private
+    return World("PneumoniaMNIST", _padded(private), _padded(public), None, True)
 
 
 def digits(
@@ -73,9 +113,7 @@ def digits(
     loaded = data.load(
         dataset, data_dir=data_dir, split=split if dataset == "mnist" else None
     )
-    pads = [(0, 0), (2, 2), (2, 2), (0, 0)]
-    loaded = dataclasses.replace(loaded, images=np.pad(loaded.images, pads))
-    sides = data.by_label(loaded, _DIGITS)
+    sides = data.by_label(_padded(loaded), _DIGITS)
     name = f"{dataset}, digits 5 to 9"
     return World(name, sides.private, sides.public, "digits32", False)
 
@@ -125,6 +163,12 @@ def halves(table: tables.Table, members: int) -> People:
         return tables.Rows(order[:members], order[members : 2 * members])
 
     return People(table, tuple(field.name for field in table.features), rows)
+
+
+def _padded(dataset: Dataset) -> Dataset:
+    """28x28 images in 32x32."""
+    pads = [(0, 0), (2, 2), (2, 2), (0, 0)]
+    return dataclasses.replace(dataset, images=np.pad(dataset.images, pads))
 
 
 def _grey(dataset: Dataset) -> Dataset:

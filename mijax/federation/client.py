@@ -37,7 +37,8 @@ class Recipe:
     """How a client trains; all who take part know it.
 
     Attributes:
-      loss: `(prediction, labels [B]) -> losses [B]`, such as `fit.cross_entropy`.
+      loss: `(prediction, labels [B]) -> losses [B]`, such as
+        `mijax.training.cross_entropy`.
       local_steps: 0 shares the mean gradient of the batch (FedSGD); n shares the change
         of the weights after n steps of SGD (FedAvg).
       local_batch: examples a local step, taken in order and from the front again; None

@@ -18,7 +18,7 @@ _NUMBERS = 2**20  # held of completions at a time; changes no result
 _HELD = 2**7  # of each, by a callable, which does not tell
 _ROUNDING = 1e-3  # by which a callable's confidences may leave [0, 1]
 
-failures: list[BaseException] = []  # what went wrong in callables, for `asking`
+failures: list[ValueError | RuntimeError] = []  # of callables, for `asking`
 
 
 @pytree
@@ -95,7 +95,8 @@ class BlackBox:
         Args:
           function: of `images [B, *shape]`; returns confidences `[B, num_classes]` in
             [0, 1] for `Scores`, integer labels `[B]` for `Labels`; NumPy arrays. One
-            that may fail is a `Kept`; `with asking():` makes one error of it.
+            that may fail is a `Kept`; `with asking():` makes one error of it, which
+            else is the last line of JAX's.
           labels: `[V]`.
           shape: of one example.
           num_classes: K.
@@ -406,8 +407,26 @@ class _Recorded:
         try:
             return self.function(*arguments)
         except BaseException as error:
-            failures.append(error)
-            raise
+            failures.append(in_a_sentence(error))
+            raise failures[-1] from None
+
+
+def in_a_sentence(error: BaseException) -> ValueError | RuntimeError:
+    """What went wrong in a callable, with its remedy: JAX's error ends with it."""
+    if isinstance(error, ValueError | RuntimeError):
+        return error
+    return ValueError(
+        f"The black box {said(error)}: run the same again with "
+        "mijax.knowledge.Kept(function, FILE), which keeps what it answered."
+    )
+
+
+def said(error: BaseException) -> str:
+    """An error in a few words of one line."""
+    if isinstance(error, KeyboardInterrupt):
+        return "was interrupted"
+    words = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+    return f"raised {words:.200}"
 
 
 def afforded(budget: int | None, spent: Array, x: Array) -> Array:

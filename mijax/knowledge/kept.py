@@ -83,9 +83,9 @@ class Kept:
             answers = np.asarray(self._function(x))
         except BaseException as error:
             raise ValueError(
-                f"The black box {_said(error)} after {len(self._answers)} answers, "
-                f"which are kept in {self._path}: run the same again, and it is asked "
-                "for the others alone."
+                f"The black box {black_box.said(error)} after {len(self._answers)} "
+                f"answers, which are kept in {self._path}: run the same again, and it "
+                "is asked for the others alone."
             ) from error
         self.asked += len(x)
         return answers
@@ -108,21 +108,9 @@ def asking() -> Iterator[None]:
         if not black_box.failures:
             raise
     except KeyboardInterrupt as error:  # While no callable was asked.
-        black_box.failures.append(error)
+        black_box.failures.append(black_box.in_a_sentence(error))
     finally:
         _LOGGER.disabled = before
     if black_box.failures:
         first = black_box.failures[0]
-        if isinstance(first, ValueError | RuntimeError):
-            raise type(first)(*first.args) from None
-        raise ValueError(
-            f"The black box {_said(first)}: run the same again with "
-            "mijax.knowledge.Kept(function, FILE), which keeps what it answered."
-        ) from None
-
-
-def _said(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "was interrupted"
-    said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
-    return f"raised {said:.200}"
+        raise type(first)(*first.args) from None

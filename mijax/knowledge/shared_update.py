@@ -146,9 +146,9 @@ def _alike(name: str, tree: Any, like: Any) -> Any:
         if path not in expected:
             what = f"of shape {shape}" if shape is not None else type(leaf).__name__
             raise ValueError(
-                f"The {name} holds a leaf {where} {what} that the target has not: give "
-                "a tree as the target's, such as federation.share returns; or was it "
-                "made with another architecture?"
+                f"The {name} holds a leaf {where} {what} that the target does not "
+                "have: give the change that federation.share returns for this "
+                "architecture."
             )
         dtype = getattr(leaf, "dtype", type(leaf).__name__)
         if shape is None or not jnp.issubdtype(dtype, jnp.floating):

@@ -34,9 +34,20 @@ def told(function, **options):
     return Scores.from_callable(function, jnp.array([0, 2]), SHAPE, 3, **options)
 
 
-def found(function):
+class Line:
+    """Leads to any server: one callable, and so one program, for all of them."""
+
+    def __call__(self, x):
+        return self.server(x)
+
+
+LINE = Line()
+
+
+def found(server):
+    LINE.server = server
     with asking():
-        return ATTACK(KEY, told(function), CONFIG)
+        return ATTACK(KEY, told(LINE), CONFIG)
 
 
 def raises(error):
@@ -76,6 +87,19 @@ def test_a_failure_keeps_what_was_answered(tmp_path, capfd, fail, message):
 def test_without_a_file_the_remedy_is_one():
     with pytest.raises(ValueError, match=r"raised OSError: down: run the same again"):
         found(Server(raises(OSError("down")), at=20))
+
+
+def test_without_asking_the_error_of_jax_ends_with_the_remedy(tmp_path):
+    for server, remedy in (
+        (Server(raises(OSError("down")), at=20), "keeps what it answered."),
+        (Kept(Server(raises(OSError("down")), at=20), tmp_path / "a"), "others alone."),
+    ):
+        LINE.server = server
+        with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+            jax.block_until_ready(ATTACK(KEY, told(LINE), CONFIG))
+        *_, last = str(caught.value).strip().splitlines()
+        assert last.startswith("ValueError: The black box raised OSError: down")
+        assert last.endswith(remedy)
 
 
 @pytest.mark.parametrize(

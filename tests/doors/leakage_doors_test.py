@@ -26,7 +26,10 @@ from mijax.federation import Recipe
 from mijax.knowledge import SharedUpdate
 
 KEY = jax.random.key(0)
-STEPS = inverting_gradients.Config(steps=2)
+STEPS = inverting_gradients.Config(steps=2, tv_weight=1e-2)
+INVERTED = jax.jit(inverting_gradients.attack)
+LEAKED = jax.jit(linear_leak.attack)
+SHARED = jax.jit(functools.partial(federation.share, KEY, Recipe()))
 
 
 @functools.cache
@@ -35,8 +38,12 @@ def client(shape=tiny.SHAPE):
     x = jax.random.uniform(KEY, (2, 1, *shape))
     variables = tiny.drawn(tiny.CLASSIFIER, 1, (1, *shape))
     target = Target.from_linen(tiny.CLASSIFIER, variables, shape)
-    share = jax.jit(functools.partial(federation.share, KEY, Recipe()))
-    return SharedUpdate(target, share(target, x, jnp.array([[0], [2]])).change), x
+    return SharedUpdate(target, SHARED(target, x, jnp.array([[0], [2]])).change), x
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def apart(*arguments):
+    return gradient_distance.between(*arguments)[0]
 
 
 def changed(change, shape=tiny.SHAPE):
@@ -79,12 +86,13 @@ class TestUpdates:
         assert abs(gradient_distance.cosine(g, g)) < 1e-6
         assert gradient_distance.cosine(g, g).dtype == jnp.float32
         half = changed(lambda leaf: leaf.astype(jnp.bfloat16))
-        losses = inverting_gradients.attack(KEY, half, STEPS).losses
+        told = dataclasses.replace(half, labels=jnp.array([[0], [2]]))
+        losses = INVERTED(KEY, told, STEPS).losses
         assert np.all((losses > 0) & np.isfinite(losses))
 
     @pytest.mark.parametrize("scale", [1e-18, 1.0])
     def test_small_updates_leak_as_much(self, scale):
-        found = linear_leak.attack(KEY, changed(lambda leaf: scale * leaf))
+        found = LEAKED(KEY, changed(lambda leaf: scale * leaf))
         np.testing.assert_allclose(found.x, client()[1], atol=1e-4)
 
     def test_a_dead_first_layer_is_refused(self):
@@ -96,7 +104,7 @@ class TestUpdates:
         dead = dataclasses.replace(knowledge, update=update)
         with pytest.raises(ValueError, match=r"first layer's gradient of client 0 is"):
             linear_leak.attack(KEY, dead)
-        found = jax.jit(linear_leak.attack)(KEY, dead)
+        found = LEAKED(KEY, dead)
         np.testing.assert_array_equal(found.loss, 1)
         assert np.all(np.isfinite(found.x))
 
@@ -117,12 +125,10 @@ class TestUpdates:
             inverting_gradients.attack(KEY, partial, STEPS)
         labels = jnp.array([[0], [2]])
         told = dataclasses.replace(partial, labels=labels)
-        found = inverting_gradients.attack(KEY, told, STEPS)
+        found = INVERTED(KEY, told, STEPS)
         assert np.all(np.isfinite(found.loss))
         _, x = client()
-        distances, _ = gradient_distance.between(
-            told, x[:, None], labels[:, None], gradient_distance.squared
-        )
+        distances = apart(told, x[:, None], labels[:, None], gradient_distance.squared)
         np.testing.assert_allclose(distances, 0, atol=1e-10)
 
 
@@ -147,22 +153,19 @@ class TestStandardized:
     def knowledge(self, target):
         x = client()[1]
         standard = (x - self.MEAN) / self.DEVIATION
-        update = federation.share(
-            KEY, Recipe(), target, standard, jnp.array([[0], [2]])
-        ).change
+        update = SHARED(target, standard, jnp.array([[0], [2]])).change
         return SharedUpdate(
             target, update, mean=jnp.array([self.MEAN]), deviation=self.DEVIATION
         )
 
     def test_images_come_back_in_pixels(self):
         knowledge = self.knowledge(client()[0].target)
-        found = linear_leak.attack(KEY, knowledge)
+        found = LEAKED(KEY, knowledge)
         np.testing.assert_allclose(found.x, client()[1], atol=1e-4)
         seen = knowledge.checked()
         labels = jnp.array([[[0]], [[2]]])
-        distances, _ = gradient_distance.between(
-            seen, client()[1][:, None], labels, gradient_distance.cosine
-        )
+        x = client()[1][:, None]
+        distances = apart(seen, x, labels, gradient_distance.cosine)
         np.testing.assert_allclose(distances, 0, atol=1e-5)
         np.testing.assert_array_equal(label_rules.idlg(seen), [[0], [2]])
 
@@ -170,7 +173,7 @@ class TestStandardized:
         public = jax.random.uniform(jax.random.key(1), (40, *tiny.SHAPE))
         standard = (public - self.MEAN) / self.DEVIATION
         planted = imprint.plant(client()[0].target, standard, 8)
-        found = imprint.attack(KEY, self.knowledge(planted))
+        found = jax.jit(imprint.attack)(KEY, self.knowledge(planted))
         np.testing.assert_allclose(found.x, client()[1], atol=1e-3)
 
     def test_a_mean_without_deviation(self):

@@ -34,6 +34,12 @@ def batch(clients=2):
     return x, jnp.arange(clients)[:, None] % tiny.CLASSES
 
 
+def taken(recipe, target):
+    """Traces what clients share, which raises if they cannot."""
+    x, labels = batch()
+    jax.eval_shape(lambda x: federation.share(KEY, recipe, target, x, labels).change, x)
+
+
 def update(target=None):
     trained = (target or tiny.target()).trained
     return jax.tree.map(lambda leaf: jnp.ones((2, *leaf.shape)), trained)
@@ -84,9 +90,11 @@ class TestKeys:
                 seeding.each(key, scores[:1], noise), both[:1]
             )
             defense = defenses.noise.gaussian(0.1, 7)
-            share = functools.partial(federation.share, key, Recipe(), tiny.target())
+            share = functools.partial(federation.share, key, Recipe())
             x, labels = (jnp.repeat(a[:1], 2, 0) for a in batch())
-            change = jax.tree.leaves(share(x, labels, defense).change)[0]
+            change = jax.tree.leaves(
+                jax.jit(share)(tiny.target(), x, labels, defense).change
+            )[0]
             assert not np.array_equal(change[0], change[1])
 
 
@@ -158,12 +166,13 @@ class TestLinen:
         variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), state.variables)
         target = Target.from_linen(module, variables, tiny.SHAPE)
         x, labels = batch()
-        twice = [target.predict(x[:, 0]).logits for _ in range(2)]
+        predict = jax.jit(lambda x: target.predict(x).logits)
+        twice = [predict(x[:, 0]) for _ in range(2)]
         np.testing.assert_array_equal(*twice)
         with pytest.raises(ValueError, match=r"draws random numbers .* dropout rate"):
             federation.share(KEY, Recipe(train=True), target, x, labels)
         quiet = Target.from_linen(kind(0.0), variables, tiny.SHAPE)
-        federation.share(KEY, Recipe(train=True), quiet, x, labels)
+        taken(Recipe(train=True), quiet)
 
     @pytest.mark.parametrize("kind", [AlwaysDrops, AlwaysNormalizes])
     def test_those_that_cannot_be_quiet(self, kind):
@@ -208,9 +217,8 @@ class TestNnx:
         target = Target.from_nnx(Network(0.5), tiny.SHAPE)
         with pytest.raises(ValueError, match=r"draws random numbers .* dropout rate"):
             federation.share(KEY, Recipe(train=True), target, *batch())
-        federation.share(KEY, Recipe(), target, *batch())
-        quiet = Target.from_nnx(Network(0.0), tiny.SHAPE)
-        federation.share(KEY, Recipe(train=True), quiet, *batch())
+        taken(Recipe(), target)
+        taken(Recipe(train=True), Target.from_nnx(Network(0.0), tiny.SHAPE))
 
     def test_what_is_no_quiet_module(self):
         with pytest.raises(ValueError, match="Loud draws random numbers"):

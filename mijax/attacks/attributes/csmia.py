@@ -36,7 +36,7 @@ class Config:
 def attack(
     key: Array, knowledge: PartialRecord, config: Config = Config()
 ) -> core.Inference:
-    """Recovers the value of a missing field, of confidences and the true outcome.
+    """Recovers the value of a missing field from confidences and the true outcome.
 
     Args:
       key: breaks ties; the key is consumed.

@@ -46,7 +46,7 @@ class Config:
 def attack(
     key: Array, knowledge: PartialRecord, config: Config = Config()
 ) -> core.Inference:
-    """Recovers a hidden bit, of the other bits and a noisy outcome.
+    """Recovers a hidden bit from the other bits and a noisy outcome.
 
     Args:
       key: the key is consumed; the method itself is deterministic.

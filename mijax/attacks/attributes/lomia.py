@@ -55,7 +55,7 @@ class Config:
 def attack(
     key: Array, knowledge: PartialRecord, config: Config = Config()
 ) -> core.Inference:
-    """Recovers the value of a missing field, of predicted labels and true outcomes.
+    """Recovers the value of a missing field from predicted labels and true outcomes.
 
     Args:
       key: initializes the attack model and breaks ties; the key is consumed.

@@ -35,7 +35,7 @@ class Config:
 def attack(
     key: Array, knowledge: PartialRecord, config: Config = Config()
 ) -> core.Inference:
-    """Recovers the value of a missing field, of a record and its outcome.
+    """Recovers the value of a missing field from the rest of a record and its outcome.
 
     Args:
       key: the key is consumed; the method itself is deterministic.

@@ -53,7 +53,7 @@ class Config:
 def attack(
     key: Array, knowledge: WhiteBoxRecord, config: Config = Config()
 ) -> core.Inference:
-    """Recovers the value of a missing field, of the weights and complete records.
+    """Recovers the value of a missing field from the weights and complete records.
 
     Args:
       key: breaks ties; the key is consumed.

@@ -1,4 +1,4 @@
-"""Decision-tree inversion: a missing field, of a tree and of who took its paths.
+"""Decision-tree inversion: a missing field from a tree and who took its paths.
 
 Fredrikson, Jha, Ristenpart (2015). The white-box adversary holds the paths of a tree
 and how many training examples took each. With p_i the share of path i, S the paths that
@@ -41,7 +41,7 @@ class Config:
 def attack(
     key: Array, knowledge: PartialRecord, config: Config = Config()
 ) -> core.Inference:
-    """Recovers the value of a missing field, of the paths or answers of a tree.
+    """Recovers the value of a missing field from the paths or answers of a tree.
 
     Args:
       key: the key is consumed; the method itself is deterministic.

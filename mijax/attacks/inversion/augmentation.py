@@ -1,4 +1,4 @@
-"""Random views of an image: an identity that only holds pixel by pixel is not one.
+"""Random views (augmentations) of an image, against adversarial pixel patterns.
 
 Each is `(key, image [H, W, C]) -> image [H, W, C]`, differentiable in the image.
 """

@@ -3,7 +3,10 @@
 Zhang, Jia, Pei, Wang, Li, Song (2020). For each victim, from several random latents,
 momentum descent on
 
-    identity_weight * L_identity(target(G(z)), label) - critic(G(z)),   |z| <= clip.
+    identity_weight * L_identity(target(G(z)), label) - critic(G(z)),   |z_i| <= clip.
+
+The paper's first stage, the generator and its critic, is `mijax/priors/wgan_gp.py`;
+identity losses are in `losses.py`, the descent is `latents.descend`.
 
 Departures from the paper:
 - victims are independent: the authors average the loss over a batch of 100
@@ -14,7 +17,8 @@ Departures from the paper:
   restart is chosen by that same loss, not by the target's confidence;
 - with a glimpse of the private image (blurred or masked), the paper trains a second,
   inpainting generator with local and global discriminators. Here the same prior
-  inpaints: the distance to what is seen joins the objective.
+  inpaints: the distance to what is seen joins the objective;
+- the first stage has no diversity loss.
 
 References:
   Zhang et al. The secret revealer: generative model-inversion attacks against deep
@@ -100,6 +104,6 @@ def _check_glimpse(knowledge: WhiteBox, prior: core.Prior) -> None:
         seen = jax.eval_shape(glimpse.see, images).shape
         if glimpse.image.shape != seen:
             raise ValueError(
-                f"The glimpse is {glimpse.image.shape} but would be {seen} of "
-                f"{victims} victims: give one a victim, of the prior's image shape."
+                f"The glimpse has shape {glimpse.image.shape} but must have {seen}: "
+                f"give one for each of the {victims} victims, of the prior's images."
             )

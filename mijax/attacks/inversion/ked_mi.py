@@ -1,4 +1,4 @@
-"""KED-MI: a critic that learns what the target says, and a law of latents a victim.
+"""KED-MI: a critic of soft labels, and a Gaussian of latents per victim.
 
 Chen, Kahla, Jia, Qi (2021). Before the attack, on public images, a GAN is trained whose
 critic has one logit a class. With lse the logarithm of their summed exponentials, and

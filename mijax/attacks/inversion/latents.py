@@ -116,6 +116,23 @@ def examples(knowledge: WhiteBox, images: Any) -> tuple[Array, Array]:
     return x, confidences(knowledge.target, x)
 
 
+def models(knowledge: WhiteBox) -> tuple[Target, ...]:
+    """The target, and the surrogates that were distilled from it.
+
+    Raises:
+      ValueError: if a surrogate is of another image shape or other classes.
+    """
+    target = knowledge.target
+    for model in knowledge.surrogates:
+        if (model.shape, model.num_classes) != (target.shape, target.num_classes):
+            raise ValueError(
+                f"A surrogate maps {model.shape} to {model.num_classes} classes, the "
+                f"target {target.shape} to {target.num_classes}: give surrogates "
+                "of the target's image shape and classes."
+            )
+    return target, *knowledge.surrogates
+
+
 def checked(knowledge: WhiteBox, restarts: int, method: str) -> Prior:
     """Returns the prior of a knowledge that can be searched.
 

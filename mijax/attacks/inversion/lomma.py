@@ -76,19 +76,13 @@ def attack(
         return features, a surrogate is of another shape, or a number is out of range.
     """
     prior = latents.checked(knowledge, config.restarts, "LOMMA")
-    models = knowledge.target, *knowledge.surrogates
+    models = latents.models(knowledge)
     features = latents.public_features(knowledge)
     if features is None:
         raise ValueError(
             "LOMMA needs public images in the knowledge and a target that returns a "
             "mijax.core.Prediction with features."
         )
-    for model in knowledge.surrogates:
-        if (model.shape, model.num_classes) != (prior.shape, models[0].num_classes):
-            raise ValueError(
-                f"A surrogate maps {model.shape} to {model.num_classes} classes, the "
-                f"target {prior.shape} to {models[0].num_classes}: give alike ones."
-            )
     victims, restarts = knowledge.victims, config.restarts
     labels = jnp.repeat(knowledge.labels, restarts)[:, None]  # [V * R, 1]
 

@@ -4,8 +4,8 @@ Yuan, Chen, Zhang, Zhang, Yu, Zhang (2023). Before the attack, on public images:
 (1) each class is given those that the target is surest of, as if they were its own;
 (2) a conditional GAN learns these pseudo-labels; its generator's loss also holds the
     target's margin on a random view of what it draws for a class.
-Then, for each victim, Adam descends from random latents of its class alone on the
-margin, averaged over some random views.
+Then, for each victim, Adam minimizes the max-margin loss over latents of that class's
+images, averaged over a few random views.
 
     data = plg_mi.pseudo_labelled(known, images)
     prior, _ = plg_mi.prior(known, generator, critic).fit(key, data, ...)

@@ -12,14 +12,16 @@ Departures from the paper:
   every victim. Replicates that should differ in them differ in `pool`;
 - of the optimized candidates the paper keeps 50 of 200 for each class; here all are
   returned with their confidences, and the surest is the answer;
-- candidates are independent of who else is attacked: each has views of its own.
+- candidates are independent of who else is attacked: each has views of its own;
+- where there are surrogates, losses and confidences are means over the target and them:
+  LOMMA's model augmentation, which the paper does not have.
 
 References:
   Struppek et al. Plug & play attacks: towards robust and flexible model inversion
   attacks. ICML 2022. arXiv:2201.12179.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +87,8 @@ def attack(
 
     Args:
       key: one key, or one a victim; the key is consumed.
-      knowledge: `labels` `[V]`, and `prior` of the target's image shape.
+      knowledge: `labels` `[V]`, and `prior` of the target's image shape; `surrogates`,
+        if any, of the target's shape and classes.
       config: hyper-parameters.
 
     Returns:
@@ -94,10 +97,10 @@ def attack(
       they are chosen. `trace` is the identity loss of the views.
 
     Raises:
-      ValueError: if the prior is missing or of another image shape, or if a number is
-        out of range.
+      ValueError: if the prior is missing or of another image shape, a surrogate is of
+        another shape, or a number is out of range.
     """
-    prior, target = _checked(knowledge, config), knowledge.target
+    prior, models = _checked(knowledge, config), latents.models(knowledge)
     victims, restarts = knowledge.victims, config.restarts
     labels = jnp.repeat(knowledge.labels, restarts)  # [V * R]
 
@@ -116,7 +119,7 @@ def attack(
     # (1) Initial selection: the samples that the target is surest of.
     with jax.named_scope("initial_selection"):
         z = prior.sample(jax.random.key(config.pool), config.samples)
-        scores = _confidences(target, prior, z, config.mirrored)  # [N, K]
+        scores = _confidences(models, prior, z, config.mirrored)  # [N, K]
         _, chosen = lax.top_k(scores.T[knowledge.labels], restarts)  # [V, R]
         start = z[chosen.reshape(-1)]
 
@@ -127,7 +130,9 @@ def attack(
         with jax.named_scope("view"):
             x = jax.vmap(config.view)(keys, x)
         with jax.named_scope("target"):
-            return config.identity_loss(target.predict(x), labels, None)
+            return _mean(
+                [config.identity_loss(m.predict(x), labels, None) for m in models]
+            )
 
     found = search.descend(
         search.gradient_of(objective),
@@ -143,8 +148,7 @@ def attack(
 
     def confidence(total: Array, view: Array) -> tuple[Array, None]:
         keys = jax.vmap(jax.random.fold_in, (0, None))(select_keys, view)
-        logits = target.predict(jax.vmap(config.strong_view)(keys, x)).logits
-        probabilities = jax.nn.softmax(logits)
+        probabilities = _confidence(models, jax.vmap(config.strong_view)(keys, x))
         return total + jnp.take_along_axis(probabilities, labels[:, None], 1)[
             :, 0
         ], None
@@ -160,17 +164,25 @@ def attack(
     )
 
 
-def _confidences(target: Target, prior: Prior, z: Array, mirrored: bool) -> Array:
-    """The target's confidence in each class, `[N, K]`, of samples at `z` `[N, Z]`."""
-
-    def score(x: Array) -> Array:
-        return jax.nn.softmax(target.predict(x).logits)
+def _confidences(
+    models: Sequence[Target], prior: Prior, z: Array, mirrored: bool
+) -> Array:
+    """The confidence in each class, `[N, K]`, of samples at `z` `[N, Z]`."""
 
     def scores(z: Array) -> Array:
         x = prior.images(z)
-        return (score(x) + score(x[:, :, ::-1])) / 2 if mirrored else score(x)
+        views = [x, x[:, :, ::-1]] if mirrored else [x]
+        return _mean([_confidence(models, view) for view in views])
 
     return core.in_chunks(scores, z, latents.CHUNK)
+
+
+def _confidence(models: Sequence[Target], x: Array) -> Array:
+    return _mean([jax.nn.softmax(model.predict(x).logits) for model in models])
+
+
+def _mean(arrays: list[Array]) -> Array:
+    return sum(arrays[1:], arrays[0]) / len(arrays)
 
 
 def _checked(knowledge: WhiteBox, config: Config) -> Prior:

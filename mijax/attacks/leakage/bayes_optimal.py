@@ -178,8 +178,8 @@ class Config:
     Attributes:
       steps: iterations.
       restarts: first guesses a victim.
-      seed: first images, one of `mijax.attacks.seeds`.
-      label_rule: one of `mijax.attacks.label_recovery`, where labels are not known.
+      seed: first images, one of `.initial_images`.
+      label_rule: one of `.label_rules`, where labels are not known.
       learning_rate: of Adam, in pixels.
       density: of the clients' defense, one of this module.
       roughness: the mean total variation of images, where none are public.
@@ -209,7 +209,7 @@ def attack(
 
     Raises:
       ValueError: if the update is not the target's, if the rule of labels or the seed
-        lack what they need, or if `steps` or `restarts` are no such numbers.
+        lack what they need, if `steps` is negative, or if `restarts` is not positive.
     """
     shape = knowledge.target.shape
     refuse_flat(shape)

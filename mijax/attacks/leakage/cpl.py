@@ -43,9 +43,9 @@ class Config:
       inner: iterations a call.
       history: pairs that L-BFGS remembers.
       restarts: first guesses a victim.
-      seed: first images, one of `mijax.attacks.seeds`.
-      distance: one of `mijax.attacks.gradient_distance`.
-      label_rule: one of `mijax.attacks.label_recovery`, where labels are not known.
+      seed: first images, one of `.initial_images`.
+      distance: one of `.gradient_distance`.
+      label_rule: one of `.label_rules`, where labels are not known.
       learning_rate: of L-BFGS.
       label_weight: of the label's regularizer, the paper's alpha.
     """
@@ -77,7 +77,7 @@ def attack(
 
     Raises:
       ValueError: if the update is not the target's, if the rule of labels or the seed
-        lack what they need, or if `steps` or `restarts` are no such numbers.
+        lack what they need, if `steps` is negative, or if `restarts` is not positive.
     """
     knowledge, x, labels = image_search.begin(key, knowledge, config, config.label_rule)
     target = knowledge.target

@@ -43,8 +43,8 @@ class Config:
       inner: iterations a call.
       history: pairs that L-BFGS remembers.
       restarts: first guesses a victim.
-      seed: first images, one of `mijax.attacks.seeds`.
-      distance: one of `mijax.attacks.gradient_distance`.
+      seed: first images, one of `.initial_images`.
+      distance: one of `.gradient_distance`.
       learning_rate: of L-BFGS.
     """
 
@@ -72,7 +72,7 @@ def attack(
 
     Raises:
       ValueError: if the update is not the target's, if local steps leave out
-        examples, or `steps` or `restarts` are no numbers of steps and restarts.
+        examples, if `steps` is negative, or if `restarts` is not positive.
     """
     knowledge = knowledge.checked()
     local_steps.visits(knowledge)  # Refuses examples that none takes.

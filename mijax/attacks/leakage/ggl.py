@@ -69,8 +69,8 @@ class Config:
       elite: how many of them the next generation is drawn around.
       restarts: searches a victim.
       adapt: what is done to a guess's update, `as_observed` or `as_computed`.
-      distance: one of `mijax.attacks.gradient_distance`.
-      label_rule: one of `mijax.attacks.label_recovery`, where labels are not known.
+      distance: one of `.gradient_distance`.
+      label_rule: one of `.label_rules`, where labels are not known.
       spread: the first standard deviation of the latents.
     """
 

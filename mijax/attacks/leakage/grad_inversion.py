@@ -64,9 +64,9 @@ class Config:
     Attributes:
       steps: iterations; 20,000 in the paper.
       restarts: guesses that are optimized together, the paper's group of random seeds.
-      seed: first images, one of `mijax.attacks.seeds`.
-      distance: one of `mijax.attacks.gradient_distance`.
-      label_rule: one of `mijax.attacks.label_recovery`, where labels are not known.
+      seed: first images, one of `.initial_images`.
+      distance: one of `.gradient_distance`.
+      label_rule: one of `.label_rules`, where labels are not known.
       learning_rate: of Adam, in pixels; it warms up, and decays as a cosine.
       noise: Langevin's, in units of the rate.
       gradient_weight: of the distance of gradients.
@@ -106,7 +106,7 @@ def attack(
 
     Raises:
       ValueError: if the update is not the target's, if the rule of labels or the seed
-        lack what they need, or if `steps` or `restarts` are no such numbers.
+        lack what they need, if `steps` is negative, or if `restarts` is not positive.
     """
     knowledge = knowledge.checked()
     refuse_flat(knowledge.target.shape)

@@ -35,7 +35,8 @@ def attack(
 
     Raises:
       ValueError: if the batch is larger than 1 and its labels are not known, if the
-        update is not the target's, or if `steps` or `restarts` are no such numbers.
+        update is not the target's, if `steps` is negative, or if `restarts` is not
+        positive.
     """
     knowledge, x, labels = image_search.begin(key, knowledge, config, label_rules.idlg)
 

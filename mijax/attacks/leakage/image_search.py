@@ -26,8 +26,8 @@ def begin(
       label_rule: where labels are not known.
 
     Returns:
-      The knowledge, of images in [0, 1]; guesses `[V, R, B, *shape]`; and the labels
-      that each restart takes for true, `[V, R, B]`.
+      The checked knowledge, whose target takes images in [0, 1]; guesses
+      `[V, R, B, *shape]`; and the labels that each restart takes for true, `[V, R, B]`.
 
     Raises:
       ValueError: if the update is not the target's, if rule or seed lack what they

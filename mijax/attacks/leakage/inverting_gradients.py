@@ -54,9 +54,9 @@ class Config:
     Attributes:
       steps: iterations; 24,000 in the authors' benchmarks.
       restarts: first guesses a victim; 8 in the paper's tables.
-      seed: first images, one of `mijax.attacks.seeds`.
-      distance: one of `mijax.attacks.gradient_distance`.
-      label_rule: one of `mijax.attacks.label_recovery`, where labels are not known.
+      seed: first images, one of `.initial_images`.
+      distance: one of `.gradient_distance`.
+      label_rule: one of `.label_rules`, where labels are not known.
       learning_rate: of Adam, in pixels.
       tv_weight: of total variation in pixels, 4 times the paper's, which has 1e-6 to
         1e-1. No value fits all networks: several are tried, each at the cost of all
@@ -89,7 +89,7 @@ def attack(
 
     Raises:
       ValueError: if the update is not the target's, if the rule of labels or the seed
-        lack what they need, or if `steps` or `restarts` are no such numbers.
+        lack what they need, if `steps` is negative, or if `restarts` is not positive.
     """
     refuse_flat(knowledge.target.shape)
     knowledge, x, labels = image_search.begin(key, knowledge, config, config.label_rule)

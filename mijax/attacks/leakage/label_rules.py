@@ -98,7 +98,7 @@ def idlg(knowledge: SharedUpdate) -> Array:
     if knowledge.batch_size != 1:
         raise ValueError(
             f"iDLG's rule is for a batch of 1, not {knowledge.batch_size}: use "
-            "label_recovery.bias_corrected, yin or wainakh."
+            "label_rules.bias_corrected, yin or wainakh."
         )
     return _sorted(jnp.argmin(_evidence(knowledge), 1, keepdims=True))
 
@@ -120,7 +120,7 @@ def yin(knowledge: SharedUpdate) -> Array:
     if knowledge.batch_size > classes:
         raise ValueError(
             f"Yin's rule finds distinct labels, but {knowledge.batch_size} examples "
-            f"share {classes} classes: use label_recovery.bias_corrected."
+            f"share {classes} classes: use label_rules.bias_corrected."
         )
     least = jnp.min(last_layer(knowledge).weight, 1)  # [V, K]
     return _sorted(jnp.argsort(least, 1)[:, : knowledge.batch_size])

@@ -56,9 +56,9 @@ class Config:
     Attributes:
       steps: iterations.
       restarts: first guesses a victim, each with labels dealt anew.
-      seed: first images, one of `mijax.attacks.seeds`.
-      distance: one of `mijax.attacks.gradient_distance`.
-      label_rule: one of `mijax.attacks.label_recovery`, where labels are not known.
+      seed: first images, one of `.initial_images`.
+      distance: one of `.gradient_distance`.
+      label_rule: one of `.label_rules`, where labels are not known.
       learning_rate: of Adam, in pixels.
       tv_weight: of total variation in pixels.
       order_weight: of the epochs' disagreement on what all images have in common.
@@ -89,8 +89,8 @@ def attack(
 
     Raises:
       ValueError: if local steps are not whole epochs, if the update is not the
-        target's, if the rule of labels or the seed lack what they need, or if `steps`
-        or `restarts` are no such numbers.
+        target's, if the rule of labels or the seed lack what they need, if `steps` is
+        negative, or if `restarts` is not positive.
     """
     refuse_flat(knowledge.target.shape)
     knowledge = knowledge.checked()

@@ -127,8 +127,7 @@ def training(
 
         def maker_loss(makers: Any) -> tuple[Array, Array]:
             images = made(makers)
-            distances = jax.vmap(_distances)(true, images)  # [B, U, U]
-            match = jnp.mean(jnp.min(distances, 2))
+            match = jnp.mean(jax.vmap(best_match)(true, images))
             adversarial = jnp.mean(jax.nn.softplus(-scores(other, images)))
             return adversarial + config.match_weight * match, match
 
@@ -219,6 +218,15 @@ def representatives(images: Array, number: int, steps: int) -> Array:
 
     means, _ = lax.scan(move, images[:number], length=steps)
     return images[jnp.argmin(_distances(images, means), 0)]
+
+
+def best_match(true: Array, images: Array) -> Array:
+    """Returns how far the nearest of `images [M, ...]` is from each true one, `[N]`."""
+    distances = _distances(true, images)
+    # The derivative of a minimum divides by how many entries equal it, and these are
+    # none where XLA computes the distances twice and rounds them differently.
+    nearest = jnp.argmin(distances, 1)[:, None]
+    return jnp.take_along_axis(distances, nearest, 1)[:, 0]
 
 
 def _distances(a: Array, b: Array) -> Array:

@@ -109,6 +109,24 @@ def matched(truth, found):
     return np.mean([each[linear_sum_assignment(each)].mean() for each in costs])
 
 
+def test_the_best_match_draws_the_nearest_image_alone():
+    rng = np.random.default_rng(0)
+    true, images = (
+        jnp.asarray(rng.uniform(size=(16, 3, 12, 12, 1)), jnp.float32) for _ in "ab"
+    )
+
+    def loss(images):
+        return jnp.mean(jax.vmap(cbm_gan.best_match)(true, images))
+
+    value, slope = jax.jit(jax.value_and_grad(loss))(images)
+    errors = np.asarray(true)[:, :, None] - np.asarray(images)[:, None]
+    distances = (errors**2).mean((3, 4, 5))
+    np.testing.assert_allclose(value, distances.min(2).mean(), rtol=1e-4)
+    chosen = np.eye(3)[distances.argmin(2)][..., None, None, None]  # [B, U, U, ...]
+    expected = -2 * (chosen * errors).sum(1) / (16 * 3 * 144)
+    np.testing.assert_allclose(slope, expected, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_images_of_sets_are_of_the_kinds_that_are_in_them(model):
     rows = shadow_updates.draw_sets(

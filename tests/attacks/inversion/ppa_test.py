@@ -65,6 +65,10 @@ def knowing(function):
     return WhiteBox(target, LABELS, prior=prior)
 
 
+def deceived(height, x):
+    return jnp.roll(bumps(height, x), 1, 1)
+
+
 def distances(x):
     return jnp.sum((invert(x)[:, None] - PLANTED[None]) ** 2, -1)
 
@@ -73,6 +77,16 @@ def test_finds_what_was_planted():
     found = attack(jax.random.key(0), knowing(bumps), CONFIG)
     assert np.all(np.argmin(distances(found.x), 1) == LABELS)
     np.testing.assert_allclose(invert(found.x), PLANTED, atol=0.4)
+
+
+def test_surrogates_correct_what_deceives_the_target():
+    known = knowing(deceived)
+    alone = attack(jax.random.key(0), known, CONFIG)
+    assert not np.any(np.argmin(distances(alone.x), 1) == LABELS)
+    others = (knowing(bumps).target,) * 2
+    known = dataclasses.replace(known, surrogates=others)
+    together = attack(jax.random.key(0), known, CONFIG)
+    assert np.all(np.argmin(distances(together.x), 1) == LABELS)
 
 
 def test_each_stage_brings_it_closer():

@@ -56,7 +56,7 @@ class Config(adversarial.Config):
     mirror: bool = static(default=True)
     coded: int = static(default=32)
     reconstruction: float = 500.0
-    penalty: float = 1.0
+    penalty: float = 0.05
     penalty_share: float = 1 / 16
     first_steps: int = 4000
     first_rate: float = 1e-3

@@ -72,7 +72,7 @@ _PRESETS = {  # config by loss, width, kernel, steps by kind
         {"wgan_gp": _QUICK, "vae_gan": _VAE_GAN},
         32,
         4,
-        {"faces": 15_000, "digits": 6_000},
+        {"faces": 10_600, "digits": 6_000},
     ),
     "paper": (
         {"wgan_gp": wgan_gp.Config(), "vae_gan": vae_gan.Config()},

@@ -177,8 +177,12 @@ def test_gmi_killed_ten_times_ends_in_the_same_bits(finished, tmp_path):
 
 @pytest.mark.process
 @pytest.mark.slow
-def test_prior_killed_ten_times_ends_in_the_same_bits(tmp_path):
-    code, output = run(PRIOR, tmp_path / "whole")
+@pytest.mark.parametrize(
+    "loss", [(), ("--loss=vae_gan", "--vae_gan.first_steps=30")], ids=str
+)
+def test_prior_killed_ten_times_ends_in_the_same_bits(tmp_path, loss):
+    command = (*PRIOR, *loss)
+    code, output = run(command, tmp_path / "whole")
     assert code == 0, output
-    resumed = killed_and_resumed(PRIOR, tmp_path / "killed", 10, 40)
+    resumed = killed_and_resumed(command, tmp_path / "killed", 10, 40)
     assert resumed == digest(tmp_path / "whole")

@@ -637,7 +637,8 @@ def judged(
     if own is not None:
         predicted = logits(own.classifier)
         record("top1", top(1), predicted, judge="evaluator")
-        record("top5", top(5), predicted, judge="evaluator")
+        if own.classifier.num_classes > 5:
+            record("top5", top(5), predicted, judge="evaluator")
     for judge in judges:
         seen = features[judge.name]
         for among in ("everyone", "private") if judge.knows_everyone else ("private",):

@@ -249,7 +249,7 @@ class CasiaHead(Headed):
       images: public ones that it is distilled on, the first.
     """
 
-    images: int = 4000
+    images: int = 2000
 
     def distill(
         self,

@@ -13,9 +13,10 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags as absl_flags
 
 from experiments import judging
-from experiments.harness import results
+from experiments.harness import flags, results
 from mijax.core import Target
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -125,6 +126,17 @@ MISTAKES = {
     "--num_shown=0": "num_shown",
     "--data_dir=/nowhere": "The data folder /nowhere is no folder",
 }
+
+
+def test_flags_that_a_study_defines_are_recorded(monkeypatch):
+    values = absl_flags.FlagValues()
+    for module in ("experiments.studies.words", sys.argv[0], "elsewhere"):
+        name = module.split(".")[-1].replace("/", "_")
+        absl_flags.DEFINE_integer(name, 3, "", flag_values=values, module_name=module)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    found = flags.given()
+    assert len(found) == 2
+    assert found["words"] == 3 and "elsewhere" not in found
 
 
 @pytest.mark.process

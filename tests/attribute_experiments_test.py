@@ -6,12 +6,12 @@ import os
 import pathlib
 import subprocess
 import sys
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from experiments.harness import observations
 from experiments.harness.observations import Observation
@@ -31,9 +31,7 @@ from mijax.data.tables import purchases
 from mijax.knowledge import normal
 from mijax.models import trees
 
-with mock.patch.object(attributes, "main"):  # Two papers would define flags twice.
-    from experiments.attributes import hidano2017, zhao2021
-
+hidano2017, zhao2021 = map(tiny.paper, ("attributes.hidano2017", "attributes.zhao2021"))
 ROOT = pathlib.Path(__file__).parents[1]
 
 

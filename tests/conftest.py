@@ -85,7 +85,7 @@ def pytest_runtest_protocol(item):
 # Linux lets a process map 65,530 pieces of memory, each program that XLA compiles takes
 # some, and one too many ends in a segmentation fault.
 _MAPPINGS = pathlib.Path("/proc/self/maps")
-_MOST_MAPPINGS = 20_000
+_MOST_MAPPINGS = 10_000
 
 
 def pytest_runtest_logfinish():

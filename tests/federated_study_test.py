@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from flax import linen as nn
 
-from experiments.federated.melis2019_feature_leakage import dropout
 from experiments.harness.run import Run
 from experiments.studies import (
     federated,
@@ -212,6 +212,7 @@ def test_a_servers_view_of_one_client(run):
 
 
 def test_dropout_of_hidden_features():
+    dropout = tiny.paper("federated.melis2019_feature_leakage").dropout
     module, x = small(3), jnp.asarray(np.random.default_rng(0).uniform(size=(4, 6)))
     target = Target.from_linen(module, module.init(jax.random.key(0), x), (6,))
     plain, kept, dropped = (

@@ -79,7 +79,7 @@ def _refused_updates(attack, config, batch):
         ({"spoil": times(0)}, "update of client 0 is all zero"),
         (
             {"spoil": lambda update: {"layer": update}},
-            "leaf .* that the target has not",
+            "leaf .* that the target does not have",
         ),
         (
             {"spoil": lambda update: jax.tree.map(lambda leaf: leaf[..., :1], update)},

@@ -1,8 +1,6 @@
 """The study of leakage: victims, resumed chunks, verdicts, its command."""
 
 import dataclasses
-import functools
-import importlib
 import json
 import os
 import pathlib
@@ -16,7 +14,6 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from absl import flags
 from flax import linen as nn
 
 from experiments.harness import curves, memory, progress
@@ -35,13 +32,8 @@ from mijax.federation import Recipe
 from mijax.models.mlp import MLP
 
 
-@functools.cache
 def paper(name):
-    """A paper's module, without the flags that it defines: papers share their names."""
-    before = set(flags.FLAGS)
-    module = importlib.import_module(f"experiments.leakage.{name}")
-    flags.FLAGS.remove_flag_values(set(flags.FLAGS) - before)
-    return module
+    return tiny.paper(f"leakage.{name}")
 
 
 ROOT = pathlib.Path(__file__).parents[1]

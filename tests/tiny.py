@@ -1,11 +1,13 @@
 """Networks small enough that a test compiles them in a moment."""
 
 import functools
+import importlib
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 from flax import linen as nn
 
 from mijax.core import Prior, Target
@@ -73,3 +75,15 @@ def prior():
         drawn(critic, 4, (1, *SHAPE)),
         latent_size=4,
     )
+
+
+@functools.cache
+def paper(name):
+    """The module `experiments.NAME`, without the flags that it defines.
+
+    Papers share names of flags, so that a process can hold those of one alone.
+    """
+    before = set(flags.FLAGS)
+    module = importlib.import_module(f"experiments.{name}")
+    flags.FLAGS.remove_flag_values(set(flags.FLAGS) - before)
+    return module

@@ -35,7 +35,7 @@ class DenseDecoder(nn.Module):
     def __call__(self, codes: jax.Array, train: bool = False) -> jax.Array:
         """Returns images `[B, H, W, C]` of codes `[B, ...]`."""
         del train  # The same network either way.
-        h = codes.reshape(codes.shape[0], -1)
+        h = codes.reshape(codes.shape[0], math.prod(codes.shape[1:]))  # B may be 0.
         for width in self.widths:
             h = self.activation(nn.Dense(width)(h))
         h = nn.Dense(math.prod(self.shape))(h)

@@ -29,7 +29,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
-from scipy.sparse.linalg import eigsh
 
 from mijax.core import Prior, hyper_parameters, pytree, static
 from mijax.models.dcgan import Critic, Generator
@@ -106,6 +105,8 @@ def encoder(images: np.ndarray, latent_size: int, mirror: bool = True) -> Encode
         mean = (mean + mean[:, :, ::-1]) / 2
     # No symmetric start: from one, mirrored eigenvectors are reached by rounding alone.
     start = np.random.default_rng(0).normal(size=pixels)
+    from scipy.sparse.linalg import eigsh  # Slow to import, and needed here alone.
+
     variances, vectors = eigsh(covariance, latent_size, v0=start)
     noise = (np.trace(covariance) - variances.sum()) / (pixels - latent_size)
     return Encoder(

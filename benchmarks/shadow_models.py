@@ -100,8 +100,6 @@ def compare(
             "contenders do not train the same models."
         )
     contenders = _contenders(models, looped, known, records, steps)
-    for run in contenders.values():
-        run()  # Compiles what it must.
     times = timing.in_turn(contenders, repeats)
     rows = []
     for name, samples in times.items():

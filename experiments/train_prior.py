@@ -9,6 +9,8 @@ DCGAN trained as WGAN-GP (arXiv:1704.00028).
 on one CPU core. `--preset=quick` is what ships with mijax: a network of half the
 paper's width, one critic step a generator step (Karras et al. 2018, arXiv:1710.10196,
 trained so) in place of five; `--preset=paper` has the paper's sizes, for a GPU.
+`--loss=vae_gan` trains the generator as a VAE-GAN (arXiv:1512.09300) of 256 latents: it
+reaches given faces, its random samples are worse (docs/results/struppek2022_ppa.md).
 
 Leaves in `--workdir`: `samples/*.png` (the same 64 latents each time, none chosen),
 `monitor.csv` (Frechet distance of 2,000 samples, in the feature space it names),

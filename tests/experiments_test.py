@@ -13,9 +13,10 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags as absl_flags
 
 from experiments import judging
-from experiments.harness import results
+from experiments.harness import flags, results
 from mijax.core import Target
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -127,6 +128,17 @@ MISTAKES = {
 }
 
 
+def test_flags_that_a_study_defines_are_recorded(monkeypatch):
+    values = absl_flags.FlagValues()
+    for module in ("experiments.studies.words", sys.argv[0], "elsewhere"):
+        name = module.split(".")[-1].replace("/", "_")
+        absl_flags.DEFINE_integer(name, 3, "", flag_values=values, module_name=module)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    found = flags.given()
+    assert len(found) == 2
+    assert found["words"] == 3 and "elsewhere" not in found
+
+
 @pytest.mark.process
 def test_a_mistake_is_one_line(finished):
     paper, *rest = GMI
@@ -165,8 +177,12 @@ def test_gmi_killed_ten_times_ends_in_the_same_bits(finished, tmp_path):
 
 @pytest.mark.process
 @pytest.mark.slow
-def test_prior_killed_ten_times_ends_in_the_same_bits(tmp_path):
-    code, output = run(PRIOR, tmp_path / "whole")
+@pytest.mark.parametrize(
+    "loss", [(), ("--loss=vae_gan", "--vae_gan.first_steps=30")], ids=str
+)
+def test_prior_killed_ten_times_ends_in_the_same_bits(tmp_path, loss):
+    command = (*PRIOR, *loss)
+    code, output = run(command, tmp_path / "whole")
     assert code == 0, output
-    resumed = killed_and_resumed(PRIOR, tmp_path / "killed", 10, 40)
+    resumed = killed_and_resumed(command, tmp_path / "killed", 10, 40)
     assert resumed == digest(tmp_path / "whole")

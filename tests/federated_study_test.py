@@ -15,10 +15,11 @@ from experiments.studies import (
     federated_properties,
     federations,
     properties,
+    user_level,
     words,
 )
 from mijax import data
-from mijax.attacks import deep_sets, feature_leakage, participant_gan
+from mijax.attacks import deep_sets, feature_leakage, mgan_ai, participant_gan
 from mijax.attacks.properties.deep_sets import DeepSets, Flat
 from mijax.core import Defense, Target
 from mijax.data import Dataset, reviews
@@ -29,7 +30,7 @@ from mijax.models.mlp import MLP
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    images = rng.uniform(size=(80, 6, 6, 1)).astype(np.float32)
+    images = rng.uniform(size=(80, 8, 8, 1)).astype(np.float32)
     labels = (np.arange(80) % 4).astype(np.int32)
     loaded = Dataset("noise", images, labels, ("a", "b", "c", "d"))
     monkeypatch.setattr(data, "load", lambda *arguments, **options: loaded)
@@ -171,6 +172,43 @@ def test_properties_of_a_training_set(run):
     assert page.results.value("property_accuracy", method="flat").n == 4
     assert page.results.value("target_test_accuracy", models="shadows").n == 6
     assert len(page.results) == 2 + 3 * 2
+
+
+@pytest.mark.slow
+def test_a_servers_view_of_one_client(run):
+    study = user_level.Study(
+        title="noise",
+        dataset="noise",
+        network=small,
+        recipe=Recipe(),
+        batch_size=2,
+        clients=3,
+        style=lambda images: images[:, ::-1],
+        style_name="upside down",
+        judge=small,
+        training=3,
+        attack=mgan_ai.Config(
+            rounds=2, steps=1, inner=2, generator_steps=2, samples=12, batch_size=4
+        ),
+        settings={
+            "passive": user_level.Setting(),
+            "victim of noise alone": user_level.Setting(noise=True),
+        },
+    )
+    page = user_level.measure(run, study)
+    style = page.results.value("style_rate", setting="passive")
+    plain = page.results.value("style_rate", setting=user_level.PLAIN)
+    assert style.baseline == plain.value and style.n == 12
+    assert page.results.value("mse", setting="passive").n == 2 * 3 * 2
+    assert len(page.results) == 2 + 3 * 7
+    world, _ = user_level._world(run, study)
+    x, labels = user_level._truth(study, world, study.settings["passive"])
+    train = world.images.train
+    first = world.parts[0][world.rows[1, 0]]
+    np.testing.assert_array_equal(x[1, 0], train.images[first][:, ::-1])
+    second = world.parts[2][world.rows[0, 2]]
+    np.testing.assert_array_equal(x[0, 2], train.images[second])
+    np.testing.assert_array_equal(labels[0, 2], train.labels[second])
 
 
 def test_dropout_of_hidden_features():

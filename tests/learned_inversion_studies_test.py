@@ -201,6 +201,8 @@ def test_updates(run):
     assert page.results.value("mse", case="single").n == 20
     copied = page.results.value("mse", case=updates.COPY)
     assert copied.value < 0.5 * copied.baseline
+    copied = page.results.value("mse", case=f"sets, {updates.COPY}")
+    assert copied.value < 0.5 * copied.baseline
     for case in ("sets", "sets, null: of another update", "sets, null: public images"):
         assert page.results.value("mse", case=case).n == 20
     assert (run.figures / "sets.png").is_file()

@@ -129,17 +129,14 @@ GLASSES = dataclasses.replace(
     QUICK,
     dataset="lfw64",
     size=32,
-    network=lambda classes: LeNet(
-        classes, (8, 16), (3, 3), (True, True), (64,), "SAME"
-    ),
+    network=lambda classes: MLP(classes, (64,), nn.relu),
     sample=faces("k_eyeglasses"),
     property_name="eyeglasses",
-    recipe=Recipe(learning_rate=0.1),
-    attack=feature_leakage.Config(rounds=200, batches=2),
+    attack=feature_leakage.Config(rounds=300, batches=2),
     defenses={},
     active_clients=1,
     differences=(
-        "LFW at 32x32, a network of two convolutions, 200 rounds",
+        "LFW at 32x32, a perceptron, 300 rounds; the paper has convolutions",
         "properties by Kumar's attributes, of which some are wrong",
         "the passive adversary shares nothing of its own",
     ),
@@ -147,13 +144,18 @@ GLASSES = dataclasses.replace(
 SMILING = dataclasses.replace(
     GLASSES, sample=faces("k_smiling"), property_name="a smile"
 )
-FULL = feature_leakage.Config(rounds=3_000)
 KINDS = {"digits": QUICK, "glasses": GLASSES, "smiling": SMILING}
-PAPER = {
-    name: dataclasses.replace(
-        study, attack=FULL, dataset="mnist" if name == "digits" else study.dataset
-    )
-    for name, study in KINDS.items()
+FULL = feature_leakage.Config(rounds=3_000)
+
+
+def convolutions(classes: int) -> LeNet:
+    """The paper's kind of network."""
+    return LeNet(classes, (32, 64), (3, 3), (True, True), (256,), "SAME")
+
+
+PAPER = {"digits": dataclasses.replace(QUICK, attack=FULL, dataset="mnist")} | {
+    name: dataclasses.replace(KINDS[name], attack=FULL, network=convolutions)
+    for name in ("glasses", "smiling")
 }
 main = federated_properties.main("melis2019_feature_leakage", quick=KINDS, paper=PAPER)
 

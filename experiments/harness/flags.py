@@ -90,10 +90,16 @@ def from_sizes(default: C, prefix: str) -> Callable[..., C]:
 
 
 def given() -> dict[str, Any]:
-    """Every flag of this experiment with its value, for the record."""
+    """Every flag of this experiment with its value, for the record.
+
+    Flags are the paper's, or the study's where that defines the paper's `main`.
+    """
+    modules = FLAGS.flags_by_module_dict()
+    studies = [name for name in modules if name.startswith("experiments.studies.")]
     return {
         flag.name: flag.value
-        for flag in FLAGS.get_key_flags_for_module(sys.argv[0])
+        for module in (sys.argv[0], *studies)
+        for flag in FLAGS.get_key_flags_for_module(module)
         if not flag.name.startswith("?")
     }
 

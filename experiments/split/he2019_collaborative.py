@@ -117,8 +117,8 @@ def cifar_network(classes: int) -> cut.CutNetwork:
 
 
 def narrow_network(classes: int) -> cut.CutNetwork:
-    """A quarter as wide."""
-    return cut.lenet(classes, ((16, 16), (32, 32), (32, 32)), (256,), 3, "SAME")
+    """An eighth as wide."""
+    return cut.lenet(classes, ((8, 8), (16, 16), (16, 16)), (128,), 3, "SAME")
 
 
 def cifar_decoders(width: int) -> dict:
@@ -193,12 +193,12 @@ QUICK_CIFAR = dataclasses.replace(
     PAPER_CIFAR,
     target=Classifier(narrow_network),
     searches={"conv11": SHALLOW, "relu22": SHALLOW, "relu32": SHALLOW},
-    adversaries=adversaries(query_free.Config(steps=400), 1000, cifar_decoders(32)),
+    adversaries=adversaries(query_free.Config(steps=200), 600, cifar_decoders(16)),
     victims=8,
     images=8000,
     test_fraction=0.4,
     differences=(
-        "8,000 images, a network a quarter as wide, and searches of 500 steps",
+        "8,000 images, a network an eighth as wide, and searches of 500 steps",
         *PAPER_CIFAR.differences,
     ),
 )

@@ -295,9 +295,9 @@ def _page(
     by_round: Mapping[str, np.ndarray],
 ) -> report.Page:
     first, class_name = next(iter(study.settings)), images.train.names[study.wanted]
-    shown = min(10, study.attack.samples)
-    private = images.train.images[images.train.labels == study.wanted][:shown]
-    rows = [("private images of the class", private)]
+    private = images.train.images[images.train.labels == study.wanted]
+    shown = min(10, study.attack.samples, len(private))
+    rows = [("private images of the class", private[:shown])]
     for setting, arrays in found.items():
         samples = arrays["images"][int(np.argmin(arrays["losses"]))][:shown]
         rows.append((setting, samples))

@@ -123,19 +123,35 @@ def measure(run: Run, study: Study) -> report.Page:
                 mean = split.test.images.mean(0, keepdims=True)
                 blind = np.broadcast_to(mean, truth.shape)
                 records += errors(own, truth, x, blind, ("mse",))
-                copied = _copied(run, study, keys["autoencoder"], known.public, truth)
+                copied = _copied(
+                    run, study, keys["autoencoder"], known.public, truth, "autoencoder"
+                )
                 records += errors({"case": COPY}, truth, copied, blind, ("mse",))
                 shown |= {"image of the update": truth, "mean": blind, name: x}
             if isinstance(case.config, cbm_gan.Config) and not null:
+                truth = pool.test.images[rows]
                 records += _sets(
                     run,
                     name,
                     keys["attack"],
                     known,
                     case.config,
-                    truth=pool.test.images[rows],
+                    truth=truth,
                     pictures=run.figures / "sets.png",
                 )
+                each = truth.reshape(-1, *truth.shape[2:])
+                copied = _copied(
+                    run,
+                    study,
+                    keys["autoencoder"],
+                    known.public,
+                    each,
+                    f"{file_name(name)}_autoencoder",
+                )
+                mean = split.test.images.mean(0, keepdims=True)
+                blind = np.broadcast_to(mean, each.shape)
+                own = {"case": f"{name}, {COPY}"}
+                records += errors(own, each, copied, blind, ("mse",))
     clones = _speed(run, study, model, split.test)
     return _page(run, study, Results(records), shown, clones)
 
@@ -202,7 +218,12 @@ def _reconstructed(
 
 
 def _copied(
-    run: Run, study: Study, key: jax.Array, public: jax.Array, truth: np.ndarray
+    run: Run,
+    study: Study,
+    key: jax.Array,
+    public: jax.Array,
+    truth: np.ndarray,
+    name: str,
 ) -> np.ndarray:
     """The true images, through an autoencoder of the public ones."""
 
@@ -212,7 +233,7 @@ def _copied(
         )
         return {"x": found.x} | seconds
 
-    return run.once("autoencoder", compute)["x"]
+    return run.once(name, compute)["x"]
 
 
 def _sets(
@@ -354,7 +375,7 @@ def _page(
         high, mean = line.high or line.value, line.baseline or 0.0
         found = "less than" if high < mean else "no less than"
         said = (
-            f" Its image is decoded with a squared error of {line.value:.4f} "
+            f" Images are decoded with a squared error of {line.value:.4f} "
             f"({line.low:.4f} to {line.high:.4f}), {found} the mean image's "
             f"{line.baseline:.4f}."
         )

@@ -42,6 +42,11 @@ class DenseDecoder(nn.Module):
         return self.final(h).reshape(-1, *self.shape)
 
 
+def perceptron(shape: tuple[int, ...]) -> nn.Module:
+    """Returns a generator of images from latents, with two hidden layers."""
+    return DenseDecoder(shape, (128, 256))
+
+
 class MapDecoder(nn.Module):
     """Transposed convolutions from maps to images in [0, 1], resized at the end.
 

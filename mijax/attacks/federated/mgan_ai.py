@@ -34,7 +34,6 @@ from flax import linen as nn
 from jax import Array, lax
 
 from mijax import core
-from mijax.attacks.federated.participant_gan import Decoder
 from mijax.attacks.leakage import (
     gradient_distance,
     image_search,
@@ -47,6 +46,7 @@ from mijax.attacks.leakage.label_rules import Rule
 from mijax.attacks.leakage.total_variation import refuse_flat, total_variation
 from mijax.core import Target, hyper_parameters, static
 from mijax.knowledge import ServerSeat, SharedUpdate
+from mijax.models.decoders import perceptron
 
 
 @hyper_parameters
@@ -88,7 +88,7 @@ class Config:
     batch_size: int = static(default=32)
     samples: int = static(default=64)
     latent_size: int = static(default=16)
-    generator: Callable[[tuple[int, ...]], nn.Module] = static(default=Decoder)
+    generator: Callable[[tuple[int, ...]], nn.Module] = static(default=perceptron)
     generator_rate: float | Array = 1e-3
 
     def __post_init__(self) -> None:

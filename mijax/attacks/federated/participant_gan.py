@@ -19,7 +19,6 @@ References:
   collaborative deep learning. CCS 2017. arXiv:1702.07464.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,21 +32,7 @@ from mijax import core
 from mijax.core import Reconstruction, Target, hyper_parameters, static
 from mijax.federation import batch_losses, client_update
 from mijax.knowledge import FederationSeat
-
-
-class Decoder(nn.Module):
-    """A perceptron from latents `[B, Z]` to images `[B, *shape]` in [0, 1]."""
-
-    shape: tuple[int, ...]
-    widths: tuple[int, ...] = (128, 256)
-
-    @nn.compact
-    def __call__(self, z: Array) -> Array:
-        """Generates images."""
-        for width in self.widths:
-            z = nn.relu(nn.Dense(width)(z))
-        images = nn.sigmoid(nn.Dense(math.prod(self.shape))(z))
-        return images.reshape(-1, *self.shape)
+from mijax.models.decoders import perceptron
 
 
 @hyper_parameters
@@ -71,7 +56,7 @@ class Config:
     injected: int = static(default=8)
     samples: int = static(default=16)
     latent_size: int = static(default=32)
-    generator: Callable[[tuple[int, ...]], nn.Module] = static(default=Decoder)
+    generator: Callable[[tuple[int, ...]], nn.Module] = static(default=perceptron)
     learning_rate: float | Array = 2e-4
 
     def __post_init__(self) -> None:

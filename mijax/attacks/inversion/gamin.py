@@ -35,13 +35,8 @@ from jax import Array, lax
 
 from mijax.core import Reconstruction, choose, hyper_parameters, pytree, static
 from mijax.knowledge import Scores
-from mijax.models.decoders import DenseDecoder
+from mijax.models.decoders import perceptron
 from mijax.models.mlp import MLP
-
-
-def perceptron(shape: tuple[int, ...]) -> nn.Module:
-    """Returns a generator of two hidden layers."""
-    return DenseDecoder(shape, (128, 256))
 
 
 def classifier(classes: int) -> nn.Module:

@@ -2,11 +2,11 @@
 
 Ganju et al. (2018). The adversary trains shadow models on data with and without a
 property, and on their weights a classifier. A layer's nodes may be permuted without
-changing the network, so the classifier is a `DeepSets` that sees no order: each node's
-features follow from its own weights and from the features of the nodes before it, a
-layer is the mean of its nodes, a network its layers. `Flat` is the baseline that reads
-the weights in the order in which they come, or, `Flat(ordered=True)`, with each layer's
-nodes ordered by their sums of absolute weights.
+changing the network, so the classifier is a `DeepSets` that sees no order. A node's
+features follow from its own weights and from the features of the nodes before it; a
+layer's are the mean of its nodes', and a network's are all its layers'. `Flat` is the
+baseline that reads the weights in the order in which they come, or, with
+`Flat(ordered=True)`, with each layer's nodes ordered by their sums of absolute weights.
 
 Departures from the paper: a node's context is the mean of the previous nodes' features
 weighted by its weights, beside its own weights in ascending order, where the paper

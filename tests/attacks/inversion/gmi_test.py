@@ -153,7 +153,9 @@ class TestRefusals:
 
     def test_a_glimpse_of_others(self):
         glimpse = glimpses.blurred(jnp.zeros((2, *SHAPE)), 2)
-        self.refused(r"glimpse is \(2, 4, 4, 1\)", knowing(bumps, glimpse=glimpse))
+        self.refused(
+            r"glimpse has shape \(2, 4, 4, 1\)", knowing(bumps, glimpse=glimpse)
+        )
 
 
 class TestIdentityLosses:

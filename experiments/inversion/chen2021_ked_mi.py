@@ -8,7 +8,8 @@ literature, not checked in the PDF).
     python -m experiments chen2021_ked_mi --kind=faces
     python -m experiments chen2021_ked_mi --preset=paper   # the paper's steps
 
-Beside the attack stands GMI through the shipped prior, which no target taught.
+No figure is known yet (docs/results). Beside the attack stands GMI through the shipped
+prior, which no target taught.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ He, Zhang, Lee. Model inversion attacks against collaborative inference. ACSAC 2
 doi:10.1145/3359789.3359824. Tables 3, 4 and 6: PSNR and SSIM by layer and adversary.
 
     python -m experiments he2019_collaborative                  # 2 CPU cores, 8 min
-    python -m experiments he2019_collaborative --kind=cifar     # MIN
+    python -m experiments he2019_collaborative --kind=cifar     # CIFAR-10
     python -m experiments he2019_collaborative --preset=paper   # MNIST, for a GPU
     python -m experiments he2019_collaborative --preset=paper --kind=cifar
 

@@ -176,8 +176,11 @@ def training(
             assert isinstance(guess, Array)
             pairs = (guess[:, :, None] - x[:, None]) ** 2  # [N, B, B, *shape]
             costs = jnp.mean(pairs, range(3, pairs.ndim))
-            ordered = costs[:, np.arange(batch)[None], orders]  # [N, orders, B]
-            return jnp.mean(jnp.min(jnp.mean(ordered, 2), 1))
+            ordered = jnp.mean(costs[:, np.arange(batch)[None], orders], 2)
+            # By its index: where XLA computes costs twice and rounds them differently,
+            # none may equal the minimum, and the derivative of that divides by 0.
+            best = jnp.argmin(ordered, 1)[:, None]  # [N, 1] of [N, orders]
+            return jnp.mean(jnp.take_along_axis(ordered, best, 1))
 
         value, gradient = jax.value_and_grad(loss)(state.variables)
         updates, optimizer = adam.update(gradient, state.optimizer)

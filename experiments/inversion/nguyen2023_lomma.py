@@ -6,6 +6,7 @@ top-1, with both changes 82.4 (as cited in the literature, not checked in the PD
 
     python -m experiments nguyen2023_lomma                  # digits, 2 CPU cores, 6 min
     python -m experiments nguyen2023_lomma --kind=faces     # 10 min
+    python -m experiments nguyen2023_lomma --kind=fine_tuned  # the demo's target
     python -m experiments nguyen2023_lomma --preset=paper   # the paper's steps
 """
 

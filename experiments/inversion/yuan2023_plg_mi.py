@@ -9,8 +9,8 @@ literature, not checked in the PDF).
     python -m experiments yuan2023_plg_mi --preset=paper   # the paper's steps
 
 Expected of the first: 1-NN in pixels 1.00 (.57 to 1) of 5 classes, .74 (.40 to .92) of
-10; without the search .90 and .32, of shuffled labels .12 and 0. About 10 CPU minutes, half of them for the null's
-prior.
+10; without the search .90 and .32, of shuffled labels .12 and 0. About 10 CPU minutes,
+half of them for the null's prior.
 
 Beside the attack stand what the conditional generator draws with no search, and GMI
 with the same loss through the shipped prior, which no target taught.

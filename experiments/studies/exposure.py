@@ -109,7 +109,6 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
         name,
         quick={"canaries": quick},
         paper={"canaries": paper},
-        changed=lambda study: study,
         measure=measure,
     )
 

@@ -87,7 +87,6 @@ def main(
         name,
         quick=quick,
         paper=paper,
-        changed=lambda study: study,
         measure=measure,
     )
 

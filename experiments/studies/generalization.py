@@ -135,7 +135,6 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
         name,
         quick={"family": quick},
         paper={"family": paper},
-        changed=lambda study: study,
         measure=measure,
     )
 

@@ -66,7 +66,6 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
         name,
         quick={"records": quick},
         paper={"records": paper},
-        changed=lambda study: study,
         measure=measure,
         free_mib=256,
     )

@@ -407,7 +407,6 @@ def main(
         name,
         quick=quick,
         paper=paper,
-        changed=lambda study: study,
         measure=measure,
         free_mib=256,
     )

@@ -80,7 +80,6 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
         name,
         quick={"images": quick},
         paper={"images": paper},
-        changed=lambda study: study,
         measure=measure,
     )
 

@@ -108,7 +108,6 @@ def main(
         name,
         quick=quick,
         paper=paper,
-        changed=lambda study: study,
         measure=measure,
     )
 

@@ -86,11 +86,17 @@ def x_rays(dataset: str | None, data_dir: str | None) -> World:
 
     Raises:
       ValueError: if another `dataset` is asked for.
+      FileNotFoundError: if the data folder has no `medical/pneumoniamnist.npz`.
     """
     if dataset is not None:
         raise ValueError(f"--dataset={dataset}: X-rays are PneumoniaMNIST's alone.")
     folder = pathlib.Path(data_dir or ".") / "medical"
-    with np.load(folder / "pneumoniamnist.npz") as arrays:
+    path = folder / "pneumoniamnist.npz"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no {path}: put MedMNIST's file there, or give another data_dir."
+        )
+    with np.load(path) as arrays:
         images = arrays["train_images"][..., None].astype(np.float32) / 255
         labels = arrays["train_labels"][:, 0].astype(np.int32)
     private = Dataset("PneumoniaMNIST", images, labels, ("normal", "pneumonia"))

@@ -52,3 +52,5 @@ def test_x_rays_of_one_source_are_private_and_of_another_public(tmp_path):
     assert world.public.images.shape == (3, 32, 32, 1)
     with pytest.raises(ValueError, match="--dataset=lfw64"):
         roles.x_rays("lfw64", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="put MedMNIST's file there"):
+        roles.x_rays(None, str(tmp_path / "nowhere"))

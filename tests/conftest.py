@@ -1,6 +1,8 @@
 """What every test file shares: strict shapes, the data folder, and tiny networks."""
 
+import collections
 import importlib.metadata
+import itertools
 import os
 import pathlib
 import platform
@@ -37,8 +39,21 @@ _KEPT = _COMPILED / platform.node()
 _OWN = pytest.StashKey[pathlib.Path]()
 
 
+def pytest_addoption(parser):
+    """Adds `--within`, of `make quick`."""
+    parser.addoption(
+        "--within",
+        type=float,
+        metavar="SECONDS",
+        help="leave out the longest tests, by their last time, so that this is enough; "
+        "tests that failed or were never run stay, as do those named by path",
+    )
+
+
 def pytest_configure(config):
     """Reuses the programs of earlier runs; `make clean` removes them."""
+    if config.args_source is config.ArgsSource.ARGS and _is_controller(config):
+        config.option.within = None  # a file or folder was named
     own = config.stash[_OWN] = pathlib.Path(tempfile.mkdtemp(prefix="mijax-compiled-"))
     _KEPT.mkdir(parents=True, exist_ok=True)
     shutil.copytree(_KEPT, own, dirs_exist_ok=True)
@@ -47,8 +62,42 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
+# By test: the seconds that it took last, its fixtures included.
+_TIMES = "mijax/times"
+_took = collections.defaultdict(float)
+
+
+def _is_controller(config):
+    return not hasattr(config, "workerinput")
+
+
+def pytest_runtest_logreport(report):
+    """Adds up what a test takes."""
+    _took[report.nodeid] += report.duration
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what `--within` has no time for."""
+    if config.option.within is None:
+        return
+    times, failed = (config.cache.get(k, {}) for k in (_TIMES, "cache/lastfailed"))
+    last = {
+        item.nodeid: 0 if item.nodeid in failed else times.get(item.nodeid, 0)
+        for item in items
+    }
+    names = sorted(last, key=lambda name: last[name])
+    ends = itertools.accumulate(last[name] for name in names)
+    within = config.option.within
+    kept = {name for name, end in zip(names, ends, strict=True) if end <= within}
+    config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in kept])
+    items[:] = [item for item in items if item.nodeid in kept]
+
+
 def pytest_sessionfinish(session):
     """Keeps this run's programs; xdist may end a worker any time after."""
+    if _is_controller(session.config):
+        cache = session.config.cache
+        cache.set(_TIMES, cache.get(_TIMES, {}) | _took)
     own = session.config.stash[_OWN]
     for path in own.glob("*-cache"):
         if not (_KEPT / path.name).exists():

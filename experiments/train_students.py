@@ -6,8 +6,8 @@ Wild's people with fewer than 10 images and of faces that the shipped prior draw
 mirrored, shifted and relit. The private people have 20 or more; those between are left
 to choose an attack's settings by.
 
-    python -m experiments train_students --student=residual  # one CPU core, 20 min
-    python -m experiments train_students --student=plain
+    python -m experiments train_students --student=plain    # one CPU core, 20 min
+    python -m experiments train_students --student=strided
 
 Leaves in `--workdir` the weights and their card, `face_student_NAME.npz` and `.json`.
 With `--install` both are copied into the package. Expected: a cosine of .65 to the
@@ -34,7 +34,7 @@ from mijax.data import roles
 from mijax.models import face_students, mobile_face_net_ms1m, weights
 
 _STUDENT = flags.DEFINE_enum(
-    "student", "residual", list(face_students.STUDENTS), "Which network learns."
+    "student", "plain", list(face_students.STUDENTS), "Which network learns."
 )
 _STEPS = flags.DEFINE_integer("steps", 3000, "Of AdamW.", lower_bound=1)
 _DRAWN = flags.DEFINE_integer(

@@ -217,5 +217,29 @@ def tune(
     return tuned(layers)
 
 
+def under_head(target: Target, embed: Embed, frozen: Any) -> Target:
+    """Puts a target's head on another network's embeddings, as a surrogate of it.
+
+    Args:
+      target: of `fine_tune`.
+      embed: a network whose embeddings mean what those of the target's network do, such
+        as a student of it.
+      frozen: its variables.
+
+    Raises:
+      ValueError: if the target has no head of its own.
+    """
+    if not isinstance(target.function, FineTuned):
+        raise ValueError(
+            "The target is not of fine_tune: only what was fine-tuned from a public "
+            "network has a head for a student of that network."
+        )
+    return Target.from_function(
+        FineTuned(embed, target.function.head),
+        {"head": target.params["head"], "frozen": frozen},
+        target.shape,
+    )
+
+
 def _soft_cross_entropy(prediction: Prediction, probabilities: Array) -> Array:
     return optax.softmax_cross_entropy(prediction.logits, probabilities)

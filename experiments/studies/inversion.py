@@ -24,7 +24,13 @@ from experiments.harness import run as harness
 from experiments.harness.results import Metric, Record, Results
 from experiments.harness.run import Run
 from experiments.studies import oracles
-from experiments.studies.targets import CasiaHead, FineTuned, Model, fitted
+from experiments.studies.targets import (
+    CasiaHead,
+    FineTuned,
+    Model,
+    PublicStudent,
+    fitted,
+)
 from mijax import data
 from mijax.attacks.inversion import aggregation
 from mijax.core import Glimpse, Prior, Reconstruction, Target
@@ -78,7 +84,7 @@ class Attack:
     method: ModuleType
     config: Any
     aggregated: bool = False
-    students: tuple[Model | CasiaHead, ...] = ()
+    students: tuple[Model | CasiaHead | PublicStudent, ...] = ()
     prior: Taught | None = None
 
     @property

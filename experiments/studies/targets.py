@@ -26,7 +26,7 @@ from mijax.data.roles import World
 from mijax.evaluation.judges import Provenance
 from mijax.knowledge import WhiteBox
 from mijax.metrics import identity
-from mijax.models import mobile_face_net, mobile_face_net_ms1m
+from mijax.models import face_students, mobile_face_net, mobile_face_net_ms1m
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,6 +270,34 @@ class CasiaHead(Headed):
     def provenance(self) -> Provenance:
         """Its design, and the data sets that it was trained on."""
         return Provenance("MobileFaceNet", frozenset({"CASIA-WebFace"}))
+
+
+@dataclasses.dataclass(frozen=True)
+class PublicStudent:
+    """A surrogate: a student of the target's public network, under the target's head.
+
+    Attributes:
+      name: of `mijax.models.face_students`.
+    """
+
+    name: str
+
+    def distill(
+        self,
+        run: Run,
+        key: jax.Array,
+        name: str,
+        knowledge: WhiteBox,
+        images: np.ndarray,
+    ) -> Target:
+        """Returns it: the student ships, so that nothing is trained."""
+        del run, key, name, images
+        embed, frozen = face_students.load(self.name)
+        return fine_tuning.under_head(knowledge.target, embed, frozen)
+
+    def provenance(self) -> Provenance:
+        """Its design, and whose answers it learned."""
+        return Provenance("plain convolutions", frozenset({"MS-Celeb-1M"}))
 
 
 def fitted(

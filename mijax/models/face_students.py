@@ -3,7 +3,8 @@
 An adversary distills them before any target is known: a target that was fine-tuned from
 that network has a head on its embeddings, which serves on a student's as well. What
 pleases networks of several designs at once is more like a face, and a student's step
-costs a fraction of its teacher's.
+costs a fraction of its teacher's. None has residual or depthwise layers, so that judges
+which have them stay unrelated.
 
 References:
     Nguyen et al., 2023, Re-thinking model inversion attacks against deep neural
@@ -20,32 +21,29 @@ import optax
 from mijax import pretrained
 from mijax.models import Prediction, weights
 from mijax.models.layers import Conv, batch_norm, centered
-from mijax.models.resnet import BasicBlock
 
 EMBEDDING = 128
 SHAPE = (64, 64, 1)
 
 
-class ResidualStudent(nn.Module):
-    """A ResNet of 7 blocks: an embedding from its last maps, in place.
+class StridedStudent(nn.Module):
+    """Few large kernels that stride, as in a DCGAN's critic.
 
     Attributes:
-        width: the channels of the first stage; each stage doubles them.
+        width: the channels of the first layer; each layer doubles them.
     """
 
-    width: int = 24
+    width: int = 32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Prediction:
         """Returns embeddings `[B, 128]`, as logits too, of x `[B, H, W, C]`."""
-        x = Conv(self.width, 5, 2, centered(5), use_bias=False, name="stem")(x - 0.5)
-        x = nn.relu(batch_norm(train, name="stem_norm")(x))
-        for stage, blocks in enumerate((2, 2, 2, 1)):
-            for index in range(blocks):
-                stride = 2 if stage > 0 and index == 0 else 1
-                x = BasicBlock(
-                    self.width * 2**stage, stride, name=f"stage_{stage}_{index}"
-                )(x, train)
+        x = x - 0.5
+        for index in range(4):
+            name = f"conv_{index}"
+            width = self.width * 2**index
+            x = Conv(width, 5, 2, centered(5), use_bias=False, name=name)(x)
+            x = nn.silu(batch_norm(train, name=f"{name}_norm")(x))
         return _embedding(x)
 
 
@@ -95,7 +93,7 @@ class Embed:
 
 
 STUDENTS = {
-    "residual": ("face_student_residual", Embed(ResidualStudent())),
+    "strided": ("face_student_strided", Embed(StridedStudent())),
     "plain": ("face_student_plain", Embed(PlainStudent())),
 }
 
@@ -104,7 +102,7 @@ def load(name: str) -> tuple[Embed, Any]:
     """Returns a student of MS-Celeb-1M's MobileFaceNet, and its variables.
 
     Args:
-        name: `residual` or `plain`.
+        name: `plain` or `strided`.
 
     Raises:
         ValueError: if there is no such student, or its file is not the card's.

@@ -14,7 +14,8 @@ Departures from the paper:
   returned with their confidences, and the surest is the answer;
 - candidates are independent of who else is attacked: each has views of its own;
 - where there are surrogates, losses and confidences are means over the target and them:
-  LOMMA's model augmentation, which the paper does not have.
+  LOMMA's model augmentation, which the paper does not have. `surrogates_alone` searches
+  through them and leaves the target the final selection.
 
 References:
   Struppek et al. Plug & play attacks: towards robust and flexible model inversion
@@ -54,6 +55,7 @@ class Config:
       steps: of Adam.
       final_views: strong views of each candidate, whose confidences are averaged.
       mirrored: whether a sample is scored with its mirror image.
+      surrogates_alone: whether (1) and (2) ask the surrogates alone, which are cheaper.
       identity_loss: one of `mijax.attacks.inversion.losses` that needs no anchor.
       view: `(key, image) -> image`, what each step sees of a candidate.
       strong_view: the same, for the final selection.
@@ -69,6 +71,7 @@ class Config:
     steps: int = static(default=70)
     final_views: int = static(default=100)
     mirrored: bool = static(default=True)
+    surrogates_alone: bool = static(default=False)
     identity_loss: Callable[[Prediction, Array, Array | None], Array] = static(
         default=poincare
     )
@@ -98,9 +101,11 @@ def attack(
 
     Raises:
       ValueError: if the prior is missing or of another image shape, a surrogate is of
-        another shape, or a number is out of range.
+        another shape, or none where they are searched alone, or a number is out of
+        range.
     """
     prior, models = _checked(knowledge, config), latents.models(knowledge)
+    searched = models[1:] if config.surrogates_alone else models
     victims, restarts = knowledge.victims, config.restarts
     labels = jnp.repeat(knowledge.labels, restarts)  # [V * R]
 
@@ -119,7 +124,7 @@ def attack(
     # (1) Initial selection: the samples that the target is surest of.
     with jax.named_scope("initial_selection"):
         z = prior.sample(jax.random.key(config.pool), config.samples)
-        scores = _confidences(models, prior, z, config.mirrored)  # [N, K]
+        scores = _confidences(searched, prior, z, config.mirrored)  # [N, K]
         _, chosen = lax.top_k(scores.T[knowledge.labels], restarts)  # [V, R]
         start = z[chosen.reshape(-1)]
 
@@ -131,7 +136,7 @@ def attack(
             x = jax.vmap(config.view)(keys, x)
         with jax.named_scope("target"):
             return _mean(
-                [config.identity_loss(m.predict(x), labels, None) for m in models]
+                [config.identity_loss(m.predict(x), labels, None) for m in searched]
             )
 
     found = search.descend(
@@ -191,6 +196,10 @@ def _checked(knowledge: WhiteBox, config: Config) -> Prior:
         raise ValueError(
             f"restarts is {config.restarts}: it must be between 1 and the "
             f"{config.samples} samples."
+        )
+    if config.surrogates_alone and not knowledge.surrogates:
+        raise ValueError(
+            "surrogates_alone needs surrogates: pass WhiteBox(..., surrogates=(...,))."
         )
     if config.final_views < 1:
         raise ValueError(f"final_views is {config.final_views}: it must be 1 or more.")

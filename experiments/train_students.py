@@ -37,6 +37,9 @@ _STUDENT = flags.DEFINE_enum(
     "student", "plain", list(face_students.STUDENTS), "Which network learns."
 )
 _STEPS = flags.DEFINE_integer("steps", 3000, "Of AdamW.", lower_bound=1)
+_REAL = flags.DEFINE_integer(
+    "real", None, "Public images to learn from; default: all.", lower_bound=1
+)
 _DRAWN = flags.DEFINE_integer(
     "drawn", 8000, "Faces that the prior draws.", lower_bound=1
 )
@@ -57,11 +60,13 @@ def main() -> None:
         )
     public = data.by_count(world.public, at_least=world.enough).public
     real = public.images[np.random.default_rng(values.seed).permutation(len(public))]
+    real = real[: _REAL.value]
     draw_key, init_key, fit_key = jax.random.split(jax.random.key(values.seed), 3)
     prior = mijax.priors.load(world.prior)
     z = prior.sample(draw_key, _DRAWN.value)
     drawn = jax.jit(lambda prior, z: core.in_chunks(prior.images, z, _BATCH))(prior, z)
     images = np.concatenate([real, drawn])
+    held_out = min(_HELD_OUT, len(real) // 2)
     teacher, frozen = mobile_face_net_ms1m.embed, mobile_face_net_ms1m.load()
     embeddings = cache.once(
         workdir,
@@ -82,9 +87,9 @@ def main() -> None:
         return jax.vmap(augmentation.relit)(lights, moved(move_key, x))
 
     def agreement(state: training.TrainState) -> float:
-        x = images[:_HELD_OUT]
+        x = images[:held_out]
         seen = programs.batched(lambda x: embed(state.variables, x))(x)
-        return float(optax.cosine_similarity(seen, embeddings[:_HELD_OUT]).mean())
+        return float(optax.cosine_similarity(seen, embeddings[:held_out]).mean())
 
     folder = workdir / "checkpoints"
     if not values.resume:
@@ -93,7 +98,7 @@ def main() -> None:
         fit_key,
         training.train_state(init_key, network, images.shape[1:], optimizer),
         training.supervised(network, optimizer, face_students.distance, augment),
-        (images[_HELD_OUT:], embeddings[_HELD_OUT:]),
+        (images[held_out:], embeddings[held_out:]),
         name=f"student {_STUDENT.value}",
         folder=folder,
         batch_size=_BATCH,
@@ -102,11 +107,15 @@ def main() -> None:
             f"\nstep {done:,}: cosine {agreement(state):.3f}", flush=True
         ),
     )
-    _write(workdir / f"{file}.npz", state, agreement(state), len(real))
+    _write(workdir / f"{file}.npz", state, agreement(state), len(real), held_out)
 
 
 def _write(
-    path: pathlib.Path, state: training.TrainState, agreement: float, real: int
+    path: pathlib.Path,
+    state: training.TrainState,
+    agreement: float,
+    real: int,
+    held_out: int,
 ) -> None:
     """Writes weights and card, and copies them into the package if that was asked."""
     weights.save(path, state.variables, dtype="float16")
@@ -119,7 +128,7 @@ def _write(
         f"{_DRAWN.value:,} faces that the prior faces64 draws",
         "licence": "Apache-2.0, as its teacher's; the images are not part of it",
         "accuracy": f"mean cosine to its teacher's embeddings {agreement:.3f}, on "
-        f"{_HELD_OUT} images held out",
+        f"{held_out} images held out",
         "command": common.command("train_students"),
         "commit": report.commit(),
         "versions": report.versions(),

@@ -186,3 +186,21 @@ def test_prior_killed_ten_times_ends_in_the_same_bits(tmp_path, loss):
     assert code == 0, output
     resumed = killed_and_resumed(command, tmp_path / "killed", 10, 40)
     assert resumed == digest(tmp_path / "whole")
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_students_killed_five_times_end_in_the_same_bits(tmp_path, data_dir):
+    command = (
+        "train_students",
+        "--student=strided",
+        f"--data_dir={data_dir}",
+        *("--real=400", "--drawn=64", "--steps=300"),
+    )
+    code, output = run(command, tmp_path / "whole")
+    assert code == 0, output
+    card = json.loads((tmp_path / "whole" / "face_student_strided.json").read_text())
+    assert card["accuracy"].endswith("on 200 images held out")
+    resumed = killed_and_resumed(command, tmp_path / "killed", 5, 40)
+    assert resumed == digest(tmp_path / "whole")

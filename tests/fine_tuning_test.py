@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from mijax import fine_tuning
 
@@ -115,3 +116,17 @@ def test_tuning_reaches_layers_below_the_head():
     )
     assert accuracy(whole, *people(3)) > 0.9
     np.testing.assert_array_equal(whole.params["frozen"]["shift"], frozen["shift"])
+
+
+def test_a_head_serves_on_a_student_of_its_network():
+    images, labels = people(2)
+    target = tuned(labels)
+    same = fine_tuning.under_head(target, embed, FROZEN)
+    np.testing.assert_array_equal(same.predict(images)[0], target.predict(images)[0])
+    noise = 0.01 * np.random.default_rng(5).normal(size=FROZEN.shape)
+    student = fine_tuning.under_head(target, embed, FROZEN + noise)
+    assert accuracy(student, *people(3)) > 0.9
+    stranger = fine_tuning.under_head(target, embed, FROZEN[:, ::-1])
+    assert accuracy(stranger, *people(3)) < 0.6
+    with pytest.raises(ValueError, match="not of fine_tune"):
+        fine_tuning.under_head(tiny.target(), embed, FROZEN)

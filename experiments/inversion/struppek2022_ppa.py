@@ -5,25 +5,41 @@ Struppek, Hintersdorf, De Almeida Correia, Adler, Kersting. Plug & play attacks.
 people (as cited in the literature, not checked against the PDF).
 
     python -m experiments struppek2022_ppa                      # 2 CPU cores, 5 min
+    python -m experiments struppek2022_ppa --kind=direct        # through the target
+    python -m experiments struppek2022_ppa --kind=rehearsal     # on public people
     python -m experiments struppek2022_ppa --kind=from_scratch  # and others
     python -m experiments struppek2022_ppa --preset=paper       # everyone, for a GPU
 
 The target is MobileFaceNet of MS-Celeb-1M, frozen, with a linear head of Labeled Faces
 in the Wild's 62 people with at least 20 images (AT&T's 40 where no file of LFW is at
-hand); the prior saw none of them. A judge of MobileFaceNet's design flatters: the
-verdict is that of dlib's network, from the packages of the extra `judges`.
+hand); the prior saw none of them. The search goes through two small students of that
+public network under the target's head (LOMMA's model augmentation), and the target
+selects: cheaper, and more convincing to others. A judge of MobileFaceNet's design
+flatters: the verdict is that of dlib's network, from the packages of the extra
+`judges`.
 """
 
 import dataclasses
 
+import jax
+
 from experiments.harness import flags
 from experiments.studies import inversion
 from experiments.studies.inversion import Attack, Study
-from experiments.studies.targets import FineTuned, Model, PublicPeople
+from experiments.studies.targets import FineTuned, Model, PublicPeople, PublicStudent
 from mijax.attacks import ppa
+from mijax.attacks.inversion import augmentation
 from mijax.data import roles
 from mijax.models.face_evolve import FaceEvolve
 from mijax.models.resnet import resnet18
+
+
+def view(key: jax.Array, image: jax.Array) -> jax.Array:
+    """A crop of three fifths or more, mirrored and relit at random."""
+    crop_key, mirror_key, light_key = jax.random.split(key, 3)
+    image = augmentation.resized_crop(crop_key, image, (0.6, 1.0), (0.8, 1.25))
+    return augmentation.relit(light_key, augmentation.mirror(mirror_key, image))
+
 
 # The latent's law is normal: a step of StyleGAN2's, .005, would hardly move it.
 _QUICK = ppa.Config(
@@ -36,13 +52,26 @@ _QUICK = ppa.Config(
     first_decay=0.9,
     second_decay=0.999,
 )
+DIRECT = Attack(ppa, _QUICK, aggregated=True)
+# A student's step costs a tenth of the target's: more candidates, more steps. Chosen on
+# public people (--kind=rehearsal), before any private one was judged.
+_THROUGH = dataclasses.replace(
+    _QUICK,
+    restarts=8,
+    steps=60,
+    final_views=4,
+    on_sphere=True,
+    surrogates_alone=True,
+    view=view,
+)
+STUDENTS = PublicStudent("plain"), PublicStudent("strided")
 FINE_TUNED = Study(
     title="PPA",
     data=roles.faces,
     target=FineTuned(),
     evaluator=None,
     judges=inversion.by_faces_of_private,
-    attacks={"ppa": Attack(ppa, _QUICK, aggregated=True)},
+    attacks={"ppa": Attack(ppa, _THROUGH, aggregated=True, students=STUDENTS)},
     nulls=inversion.NULLS,
     null_rows=("shuffled",),
     victims=30,
@@ -53,6 +82,8 @@ FINE_TUNED = Study(
         "generator of 64x64 pixels",
         "Adam's rate is .05, for latents with a normal law, and its decays are the "
         "usual ones",
+        "students of the target's public network are searched in its place (LOMMA), "
+        "latents keep the length of normal ones, and the target selects",
         "the public network may have seen these people: the null is the same network "
         "under a head of shuffled labels",
     ),
@@ -75,24 +106,30 @@ FULL = dataclasses.replace(
     evaluator=Model(lambda classes: resnet18(classes, 24, small_images=False)),
     judges=inversion.by_faces,
     attacks={
-        "ppa": Attack(
-            ppa,
-            dataclasses.replace(
-                _QUICK, samples=4096, restarts=4, steps=40, final_views=32
+        "ppa": dataclasses.replace(
+            FINE_TUNED.attacks["ppa"],
+            config=dataclasses.replace(
+                _THROUGH, samples=4096, restarts=32, steps=100, final_views=16
             ),
-            aggregated=True,
         )
     },
     victims=None,
     anchors=4096,
 )
+_LONG = dataclasses.replace(_QUICK, samples=4096, restarts=4, steps=40, final_views=32)
 
 
-def against_each(study: Study) -> dict[str, Study]:
-    """The study of each target."""
+def against_each(study: Study, direct: Attack) -> dict[str, Study]:
+    """The study of each target; without a public network there are no students."""
+    own = dataclasses.replace(study, attacks={"ppa": direct})
     return {
-        name: dataclasses.replace(study, target=target)
+        name: dataclasses.replace(
+            study if isinstance(target, FineTuned) else own, target=target
+        )
         for name, target in TARGETS.items()
+    } | {
+        "direct": own,
+        "rehearsal": dataclasses.replace(study, data=roles.rehearsal_faces),
     }
 
 
@@ -100,7 +137,7 @@ if __name__ == "__main__":
     flags.run(
         inversion.main(
             "struppek2022_ppa",
-            quick=against_each(FINE_TUNED),
-            paper=against_each(FULL),
+            quick=against_each(FINE_TUNED, DIRECT),
+            paper=against_each(FULL, Attack(ppa, _LONG, aggregated=True)),
         )
     )

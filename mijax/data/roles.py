@@ -61,6 +61,25 @@ def faces(dataset: str | None, data_dir: str | None) -> World:
     return World(name, loaded, None, "faces64", True, 10)
 
 
+def rehearsal_faces(dataset: str | None, data_dir: str | None) -> World:
+    """Returns public people in the place of private ones, to choose settings by.
+
+    Those with 10 images or more are private here, and the other public people public.
+    The shipped prior has seen all of them; its students have not.
+
+    Raises:
+      ValueError: if `faces` knows no public people.
+    """
+    world = faces(dataset, data_dir)
+    if world.public is None:
+        raise ValueError(f"{world.name} has no public people: use --dataset=lfw64.")
+    often, seldom, _ = data.by_count(world.public, at_least=world.enough)
+    name = f"Labeled Faces in the Wild, the people with {world.enough} to {_FACES - 1} "
+    return dataclasses.replace(
+        world, name=f"{name}images", private=often, public=seldom
+    )
+
+
 def color_faces(dataset: str | None, data_dir: str | None) -> World:
     """Returns a world of 64x64 faces in color, of CelebA and LFW.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mijax.data import roles
+from mijax.data import Dataset, roles
 
 
 def archive(path, counts, shape, seed):
@@ -54,3 +54,16 @@ def test_x_rays_of_one_source_are_private_and_of_another_public(tmp_path):
         roles.x_rays("lfw64", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="put MedMNIST's file there"):
         roles.x_rays(None, str(tmp_path / "nowhere"))
+
+
+def test_a_rehearsal_has_public_people_in_the_place_of_private_ones(monkeypatch):
+    labels = np.repeat(np.arange(4, dtype=np.int32), [21, 12, 2, 10])
+    images = np.random.default_rng(0).random((len(labels), 64, 64, 1), np.float32)
+    everyone = Dataset("made up", images, labels, ("a", "b", "c", "d"))
+    monkeypatch.setattr(roles.data, "load", lambda *_, **__: everyone)
+    world = roles.rehearsal_faces("lfw64", None)
+    assert world.private.names == ("b", "d") and world.public.names == ("c",)
+    assert world.private.counts().tolist() == [12, 10]
+    assert world.name.endswith("the people with 10 to 19 images")
+    with pytest.raises(ValueError, match="AT&T faces, all 40 people has no public"):
+        roles.rehearsal_faces("att_faces", None)

@@ -55,6 +55,8 @@ class Config:
       steps: of Adam.
       final_views: strong views of each candidate, whose confidences are averaged.
       mirrored: whether a sample is scored with its mirror image.
+      on_sphere: whether latents keep the length that normal ones have, the root of
+        their number, beyond which a generator was never trained.
       surrogates_alone: whether (1) and (2) ask the surrogates alone, which are cheaper.
       identity_loss: one of `mijax.attacks.inversion.losses` that needs no anchor.
       view: `(key, image) -> image`, what each step sees of a candidate.
@@ -71,6 +73,7 @@ class Config:
     steps: int = static(default=70)
     final_views: int = static(default=100)
     mirrored: bool = static(default=True)
+    on_sphere: bool = static(default=False)
     surrogates_alone: bool = static(default=False)
     identity_loss: Callable[[Prediction, Array, Array | None], Array] = static(
         default=poincare
@@ -145,6 +148,7 @@ def attack(
         optax.adam(config.learning_rate, config.first_decay, config.second_decay),
         steps=config.steps,
         keys=optimize_keys,
+        project=_on_sphere if config.on_sphere else None,
     )
 
     # (3) Final selection, of the last iterates: the loss of one view is too noisy to
@@ -167,6 +171,10 @@ def attack(
         1 - total.reshape(victims, restarts) / config.final_views,
         found.trace.reshape(victims, restarts, -1),
     )
+
+
+def _on_sphere(z: Array) -> Array:
+    return z * jnp.sqrt(z.shape[1]) / jnp.linalg.norm(z, axis=1, keepdims=True)
 
 
 def _confidences(

@@ -40,7 +40,7 @@ def generate(basis, z):
 
 
 def invert(x):
-    return (x - 0.5).reshape(-1, 64) @ BASIS.T
+    return (x - 0.5).reshape(*x.shape[:-3], 64) @ BASIS.T
 
 
 def bumps(height, x):
@@ -88,6 +88,27 @@ def test_surrogates_correct_what_deceives_the_target():
     known = dataclasses.replace(known, surrogates=others)
     together = attack(jax.random.key(0), known, CONFIG)
     assert np.all(np.argmin(distances(together.x), 1) == LABELS)
+
+
+def test_latents_stay_on_the_sphere():
+    config = dataclasses.replace(CONFIG, on_sphere=True)
+    found = attack(jax.random.key(0), knowing(bumps), config)
+    lengths = np.linalg.norm(invert(found.candidates), axis=-1)
+    np.testing.assert_allclose(lengths, np.sqrt(LATENT), rtol=1e-4)
+    assert np.all(np.argmin(distances(found.x), 1) == LABELS)
+
+
+def test_surrogates_are_searched_alone():
+    """The target that is deceived has no say until candidates are selected."""
+    config = dataclasses.replace(CONFIG, surrogates_alone=True)
+    others = (knowing(bumps).target,)
+    known = dataclasses.replace(knowing(deceived), surrogates=others)
+    found = attack(jax.random.key(0), known, config)
+    alone = attack(jax.random.key(0), knowing(bumps), CONFIG)
+    np.testing.assert_allclose(found.trace, alone.trace, atol=1e-5)
+    assert np.all(found.losses > alone.losses + 0.1)
+    with pytest.raises(ValueError, match="surrogates_alone needs surrogates"):
+        attack(jax.random.key(0), knowing(bumps), config)
 
 
 def test_each_stage_brings_it_closer():

@@ -57,10 +57,11 @@ DIRECT = Attack(ppa, _QUICK, aggregated=True)
 # public people (--kind=rehearsal), before any private one was judged.
 _THROUGH = dataclasses.replace(
     _QUICK,
-    restarts=8,
-    steps=60,
+    restarts=6,
+    steps=40,
     final_views=4,
     on_sphere=True,
+    in_turn=True,
     surrogates_alone=True,
     view=view,
 )
@@ -109,7 +110,12 @@ FULL = dataclasses.replace(
         "ppa": dataclasses.replace(
             FINE_TUNED.attacks["ppa"],
             config=dataclasses.replace(
-                _THROUGH, samples=4096, restarts=32, steps=100, final_views=16
+                _THROUGH,
+                samples=4096,
+                restarts=8,
+                steps=60,
+                final_views=8,
+                in_turn=False,
             ),
         )
     },

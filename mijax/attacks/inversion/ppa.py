@@ -22,6 +22,7 @@ References:
   attacks. ICML 2022. arXiv:2201.12179.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -57,6 +58,7 @@ class Config:
       mirrored: whether a sample is scored with its mirror image.
       on_sphere: whether latents keep the length that normal ones have, the root of
         their number, beyond which a generator was never trained.
+      in_turn: whether a step asks one of the models, in turn, in place of their mean.
       surrogates_alone: whether (1) and (2) ask the surrogates alone, which are cheaper.
       identity_loss: one of `mijax.attacks.inversion.losses` that needs no anchor.
       view: `(key, image) -> image`, what each step sees of a candidate.
@@ -74,6 +76,7 @@ class Config:
     final_views: int = static(default=100)
     mirrored: bool = static(default=True)
     on_sphere: bool = static(default=False)
+    in_turn: bool = static(default=False)
     surrogates_alone: bool = static(default=False)
     identity_loss: Callable[[Prediction, Array, Array | None], Array] = static(
         default=poincare
@@ -132,23 +135,33 @@ def attack(
         start = z[chosen.reshape(-1)]
 
     # (2) Optimization, each step under one random view of each candidate.
-    def objective(keys: Array, z: Array) -> Array:
+    def losses(keys: Array, z: Array, models: Sequence[Target]) -> Array:
         with jax.named_scope("generator"):
             x = prior.images(z)
         with jax.named_scope("view"):
             x = jax.vmap(config.view)(keys, x)
         with jax.named_scope("target"):
-            return _mean(
-                [config.identity_loss(m.predict(x), labels, None) for m in searched]
-            )
+            said = [model.predict(x) for model in models]
+            return _mean([config.identity_loss(p, labels, None) for p in said])
+
+    rounds = [[model] for model in searched] if config.in_turn else [searched]
+    steps = [
+        search.gradient_of(functools.partial(losses, models=models))
+        for models in rounds
+    ]
+
+    def step(keys: Array, z: Array, turn: Array) -> tuple[Array, Array, Array]:
+        value, gradient, _ = lax.switch(turn % len(steps), steps, keys, z, None)
+        return value, gradient, turn + 1
 
     found = search.descend(
-        search.gradient_of(objective),
+        step,
         start,
         optax.adam(config.learning_rate, config.first_decay, config.second_decay),
         steps=config.steps,
-        keys=optimize_keys,
         project=_on_sphere if config.on_sphere else None,
+        keys=optimize_keys,
+        aux=jnp.int32(0),
     )
 
     # (3) Final selection, of the last iterates: the loss of one view is too noisy to

@@ -111,6 +111,26 @@ def test_surrogates_are_searched_alone():
         attack(jax.random.key(0), knowing(bumps), config)
 
 
+def test_models_take_turns():
+    """Of two models one step each: the losses are the first's and the second's."""
+    others = (knowing(bumps).target, knowing(deceived).target)
+    known = dataclasses.replace(knowing(blind), surrogates=others)
+    config = dataclasses.replace(
+        CONFIG, surrogates_alone=True, in_turn=True, steps=3, samples=1, restarts=1
+    )
+    found, first, second = (
+        attack(jax.random.key(0), k, config)
+        for k in (
+            known,
+            dataclasses.replace(known, surrogates=others[:1]),
+            dataclasses.replace(known, surrogates=others[1:]),
+        )
+    )
+    gaps = [np.abs(found.trace - one.trace)[..., :2] for one in (first, second)]
+    np.testing.assert_allclose(gaps[0][..., 0], 0, atol=1e-5)
+    assert np.all(gaps[0][..., 1] > 1e-3) and np.all(gaps[1][..., 0] > 1e-3)
+
+
 def test_each_stage_brings_it_closer():
     """Samples chosen are nearer than random ones, and optimized ones nearer still."""
     own = lambda x: float(np.mean(distances(x)[LABELS, LABELS]))

@@ -59,7 +59,7 @@ _THROUGH = dataclasses.replace(
     _QUICK,
     restarts=6,
     steps=40,
-    final_views=4,
+    final_views=2,
     on_sphere=True,
     in_turn=True,
     surrogates_alone=True,

@@ -68,9 +68,9 @@ _LARGE = (
 DIGITS = _study(zhang2020_gmi.DIGITS, attacks(300, 1, 0.02, _DIGITS))
 FACES = _study(zhang2020_gmi.FEW_FACES, attacks(100, 1, 0.1, _FACES))
 # Model augmentation by a public network of other data, beside PPA with none.
-_PPA = struppek2022_ppa.DIRECT
+_PPA = struppek2022_ppa.DIRECT.attacks["ppa"]
 FINE_TUNED = dataclasses.replace(
-    struppek2022_ppa.FINE_TUNED,
+    struppek2022_ppa.DIRECT,
     title="PPA with LOMMA's model augmentation",
     attacks={
         "ppa_casia": dataclasses.replace(_PPA, students=(CasiaHead(),)),

@@ -10,8 +10,8 @@ to choose an attack's settings by.
     python -m experiments train_students --student=strided
 
 Leaves in `--workdir` the weights and their card, `face_student_NAME.npz` and `.json`.
-With `--install` both are copied into the package. Expected: a cosine of .65 to the
-teacher's embeddings on public images that were held out.
+With `--install` both are copied into the package. Expected: a cosine of .76 (plain) or
+.72 (strided) to the teacher's embeddings on public images that were held out.
 """
 
 import hashlib

@@ -19,7 +19,7 @@ test_ready := $(VENV)/test-$(series)
 help:
 	@echo "make demo     recover faces from a classifier; FLAGS='--seed=1' to change it"
 	@echo "make test     formatting, types and all tests; JOBS=4 for more processes"
-	@echo "make quick    the inner loop: tests that start no process, as many as fit in 90 s"
+	@echo "make quick    the inner loop: tests that start no process, as many as fit in 70 s"
 	@echo "make slurm    the tests on a Slurm of one node: root, after .ci/slurm installed it"
 	@echo "make lint     formatting and types alone"
 	@echo "make setup    the environment alone, in $(VENV)"
@@ -35,7 +35,7 @@ test: lint
 
 quick: $(test_ready)
 	$(python) -m pytest --numprocesses=$(JOBS) --dist=loadscope \
-	  --within=$$((90 * $(JOBS))) -m "not process and not slow and not slurm" $(FLAGS)
+	  --within=$$((70 * $(JOBS))) -m "not process and not slow and not slurm" $(FLAGS)
 
 slurm: $(test_ready)
 	$(python) -m pytest -m slurm tests/slurm_test.py $(FLAGS)

@@ -76,9 +76,17 @@ def pytest_runtest_logreport(report):
     _took[report.nodeid] += report.duration
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Tells xdist's workers, who read the command line anew, what was decided."""
+    node.workerinput["within"] = node.config.option.within
+
+
 def pytest_collection_modifyitems(config, items):
     """Leaves out what `--within` has no time for."""
-    if config.option.within is None:
+    own = {"within": config.option.within}
+    within = getattr(config, "workerinput", own)["within"]
+    if within is None:
         return
     times, failed = (config.cache.get(k, {}) for k in (_TIMES, "cache/lastfailed"))
     last = {
@@ -87,7 +95,6 @@ def pytest_collection_modifyitems(config, items):
     }
     names = sorted(last, key=lambda name: last[name])
     ends = itertools.accumulate(last[name] for name in names)
-    within = config.option.within
     kept = {name for name, end in zip(names, ends, strict=True) if end <= within}
     config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in kept])
     items[:] = [item for item in items if item.nodeid in kept]

@@ -14,8 +14,6 @@ With `--install` both are copied into the package. Expected: a cosine of .76 (pl
 .72 (strided) to the teacher's embeddings on public images that were held out.
 """
 
-import hashlib
-import json
 import pathlib
 import shutil
 
@@ -25,13 +23,12 @@ import optax
 from absl import flags
 
 import mijax.priors
-from experiments.harness import cache, programs, report, resumable
 from experiments.harness import flags as common
-from experiments.harness import run as harness
-from mijax import core, data, fine_tuning, pretrained, training
+from experiments.harness import programs, report, resumable
+from experiments.studies import public_faces
+from mijax import core, training
 from mijax.attacks.inversion import augmentation
-from mijax.data import roles
-from mijax.models import face_students, mobile_face_net_ms1m, weights
+from mijax.models import face_students, weights
 
 _STUDENT = flags.DEFINE_enum(
     "student", "plain", list(face_students.STUDENTS), "Which network learns."
@@ -53,27 +50,16 @@ def main() -> None:
     """Embeds the faces, trains the student, and writes it."""
     values = flags.FLAGS
     workdir = report.prepare_workdir(values.workdir)
-    world = roles.faces(values.dataset, harness.data_folder(values.data_dir))
-    if world.public is None or world.prior is None:
-        raise ValueError(
-            f"{world.name} holds no public people to learn from: give --dataset=lfw64."
-        )
-    public = data.by_count(world.public, at_least=world.enough).public
-    real = public.images[np.random.default_rng(values.seed).permutation(len(public))]
+    real, shipped = public_faces.faces(values.dataset, values.data_dir)
+    real = real[np.random.default_rng(values.seed).permutation(len(real))]
     real = real[: _REAL.value]
     draw_key, init_key, fit_key = jax.random.split(jax.random.key(values.seed), 3)
-    prior = mijax.priors.load(world.prior)
+    prior = mijax.priors.load(shipped)
     z = prior.sample(draw_key, _DRAWN.value)
     drawn = jax.jit(lambda prior, z: core.in_chunks(prior.images, z, _BATCH))(prior, z)
     images = np.concatenate([real, drawn])
     held_out = min(_HELD_OUT, len(real) // 2)
-    teacher, frozen = mobile_face_net_ms1m.embed, mobile_face_net_ms1m.load()
-    embeddings = cache.once(
-        workdir,
-        name="taught",
-        inputs=(frozen, images),
-        compute=lambda: fine_tuning.embeddings(teacher, frozen, images),
-    )
+    embeddings = public_faces.embedded(workdir, images)
 
     file, embed = face_students.STUDENTS[_STUDENT.value]
     network, steps = embed.network, _STEPS.value
@@ -120,27 +106,19 @@ def _write(
     """Writes weights and card, and copies them into the package if that was asked."""
     weights.save(path, state.variables, dtype="float16")
     network = face_students.STUDENTS[_STUDENT.value][1].network
-    card = {
-        "what": "a student of MS-Celeb-1M's MobileFaceNet: 128 numbers of an aligned "
+    public_faces.write_card(
+        path,
+        "train_students",
+        _INSTALL.value,
+        what="a student of MS-Celeb-1M's MobileFaceNet: 128 numbers of an aligned "
         "64x64 gray face",
-        "architecture": f"mijax.models.face_students.{type(network).__name__}",
-        "data": f"{real:,} images of public people with few images each, and "
+        architecture=f"mijax.models.face_students.{type(network).__name__}",
+        data=f"{real:,} images of public people with few images each, and "
         f"{_DRAWN.value:,} faces that the prior faces64 draws",
-        "licence": "Apache-2.0, as its teacher's; the images are not part of it",
-        "accuracy": f"mean cosine to its teacher's embeddings {agreement:.3f}, on "
+        licence="Apache-2.0, as its teacher's; the images are not part of it",
+        accuracy=f"mean cosine to its teacher's embeddings {agreement:.3f}, on "
         f"{held_out} images held out",
-        "command": common.command("train_students"),
-        "commit": report.commit(),
-        "versions": report.versions(),
-        "device": report.device(),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-    }
-    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
-    if _INSTALL.value:
-        package = pathlib.Path(pretrained.__file__).parent
-        for file in (path, path.with_suffix(".json")):
-            shutil.copy(file, package / file.name)
-    print(f"wrote {path} and its card", flush=True)
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from flax import linen as nn
 from jax import Array, lax
 
 from mijax import training
-from mijax.core import Network, Prediction, Target
+from mijax.core import Network, Prediction, Target, TemplateDecoder
 
 Embed = Callable[[Any, Array], Array]
 
@@ -229,16 +229,60 @@ def under_head(target: Target, embed: Embed, frozen: Any) -> Target:
     Raises:
       ValueError: if the target has no head of its own.
     """
-    if not isinstance(target.function, FineTuned):
-        raise ValueError(
-            "The target is not of fine_tune: only what was fine-tuned from a public "
-            "network has a head for a student of that network."
-        )
+    head = _function(target).head
     return Target.from_function(
-        FineTuned(embed, target.function.head),
+        FineTuned(embed, head),
         {"head": target.params["head"], "frozen": frozen},
         target.shape,
     )
+
+
+def templates(target: Target, decoder: TemplateDecoder) -> Array:
+    """Returns the template of each class that a target's head tells, `[K, F]`.
+
+    Args:
+      target: of `fine_tune`.
+      decoder: of the target's public network.
+
+    Raises:
+      ValueError: if the target has no head of its own, or one on embeddings of another
+        size.
+    """
+    _function(target)
+    (dense,) = target.params["head"]["params"].values()
+    size, known = dense["kernel"].shape[0], decoder.center.shape[0]
+    if size != known:
+        raise ValueError(
+            f"The target's head takes embeddings of {size} numbers, the decoder of "
+            f"{known}: it must be of the same public network."
+        )
+    return decoder.templates(dense["kernel"].T)
+
+
+def under_templates(target: Target, decoder: TemplateDecoder) -> Target:
+    """Puts templates in place of a head's weights: its logits become scaled cosines.
+
+    Args:
+      target: of `fine_tune`.
+      decoder: of the target's public network.
+
+    Raises:
+      ValueError: as `templates`.
+    """
+    own = templates(target, decoder)
+    ((name, dense),) = target.params["head"]["params"].items()
+    own_head = {name: {"kernel": own.T, "bias": jnp.zeros_like(dense["bias"])}}
+    params = target.params | {"head": {"params": own_head}}
+    return dataclasses.replace(target, params=params)
+
+
+def _function(target: Target) -> FineTuned:
+    if not isinstance(target.function, FineTuned):
+        raise ValueError(
+            "The target is not of fine_tune: only what was fine-tuned from a public "
+            "network has a head on that network's embeddings."
+        )
+    return target.function
 
 
 def _soft_cross_entropy(prediction: Prediction, probabilities: Array) -> Array:

@@ -20,11 +20,12 @@ MAY_IMPORT = {
     "fine_tuning": {"core", "training"},
     "models": {"core", "pretrained"},
     "pretrained": set(),
-    "priors": {"core", "models", "training"},
+    "priors": {"core", "models", "pretrained", "training"},
     "batching": {"core"},
     "attacks": {
         "core",
         "federation",
+        "fine_tuning",
         "training",
         "knowledge",
         "search",

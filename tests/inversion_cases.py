@@ -19,8 +19,10 @@ from mijax.attacks import (
     mi_face,
     plg_mi,
     ppa,
+    template_inversion,
 )
-from mijax.core import Prior, Reconstruction, Target
+from mijax.core import Prior, Reconstruction, Target, TemplateDecoder
+from mijax.fine_tuning import FineTuned, Head
 from mijax.knowledge import Explained, Scores, WhiteBox, validate
 from mijax.knowledge.explained import gradient_times_input
 from mijax.models.decoders import DenseDecoder
@@ -87,6 +89,9 @@ def _refused_inversions(attack, kind, config, **default):
         yield functools.partial(run, prior=tiny.prior()), "does not take labels"
     if attack is lomma:
         yield functools.partial(run, public=None), "LOMMA needs public images"
+    if attack is ppa:
+        message = r"sketch is \(1, 4, 4, 1\): it must be \(1, 8, 8, 1\)"
+        yield functools.partial(run, sketch=jnp.zeros((1, 4, 4, 1))), message
     if attack in (lomma, ppa):
         other = dataclasses.replace(tiny.target(), shape=(4, 4, 1))
         message = r"surrogate maps \(4, 4, 1\) to 3 classes"
@@ -228,7 +233,64 @@ def _generating():
         yield case._replace(check=_is_generated, refused=(*case.refused, refused))
 
 
+def _project(frozen, x):
+    return x.reshape(len(x), -1) @ frozen
+
+
+def _draw(variables, templates):
+    return 0.5 + 0.1 * (templates @ variables).reshape(-1, *tiny.SHAPE)
+
+
+def _headed(which, wrap):
+    """A head on random projections, and a decoder that undoes them."""
+    frozen, kernel = (
+        jax.random.normal(jax.random.key(seed), shape)
+        for seed, shape in (([1, 2, 1][which], (64, 5)), (which, (5, tiny.CLASSES)))
+    )
+    head = {"params": {"Dense_0": {"kernel": kernel, "bias": jnp.zeros(tiny.CLASSES)}}}
+    target = Target.from_function(
+        FineTuned(wrap(_project), Head(tiny.CLASSES)),
+        {"head": head, "frozen": frozen},
+        tiny.SHAPE,
+    )
+    decoder = TemplateDecoder(frozen.T, jnp.full(5, 0.2), jnp.eye(5), _draw)
+    labels = jnp.array([[0, 2], [1, 0], [2, 2]][which])
+    return WhiteBox(target, labels, decoder=decoder)
+
+
+def _is_drawn(found, config):
+    assert found.x.shape == (2, *tiny.SHAPE) and found.losses.shape == (2, 1)
+    assert found.trace.shape == (2, 1, 1)
+    np.testing.assert_array_equal(found.candidates[:, 0], found.x)
+    assert 0 <= found.x.min() <= found.x.max() <= 1
+
+
+def _refused_templates():
+    def run(**changes):
+        known = dataclasses.replace(_headed(0, lambda function: function), **changes)
+        template_inversion.attack(jax.random.key(0), validate(known))
+
+    decoder = _headed(0, lambda function: function).decoder
+    broken = dataclasses.replace(decoder, spread=jnp.full((5, 5), jnp.nan))
+    for changes, message in [
+        ({"labels": jnp.array([3])}, "labels hold 3"),
+        ({"decoder": None}, "needs a decoder"),
+        ({"decoder": broken}, r"decoder's parameters\.spread.*NaN"),
+        ({"target": tiny.target()}, "not of fine_tune"),
+    ]:
+        yield functools.partial(run, **changes), message
+
+
 CASES = [
+    Case(
+        template_inversion,
+        WhiteBox,
+        template_inversion.Config(),
+        _headed,
+        _is_drawn,
+        tuple(_refused_templates()),
+        random=False,
+    ),
     _decoding(inverse_network, Scores, _seen),
     _decoding(
         explanation,

@@ -12,10 +12,11 @@ people (as cited in the literature, not checked against the PDF).
 
 The target is MobileFaceNet of MS-Celeb-1M, frozen, with a linear head of Labeled Faces
 in the Wild's 62 people with at least 20 images (AT&T's 40 where no file of LFW is at
-hand); the prior saw none of them. The search goes through two small students of that
-public network under the target's head (LOMMA's model augmentation), and the target
-selects: cheaper, and more convincing to others. A judge of MobileFaceNet's design
-flatters: the verdict is that of dlib's network, from the packages of the extra
+hand); the prior saw none of them. The head's weights tell a template of each person,
+and template inversion sketches the face. The search looks for the template through two
+small students of that public network (LOMMA's model augmentation), near the sketch, and
+the target selects: cheaper, and more convincing to others. A judge of MobileFaceNet's
+design flatters: the verdict is that of dlib's network, from the packages of the extra
 `judges`.
 """
 
@@ -27,8 +28,8 @@ from experiments.harness import flags
 from experiments.studies import inversion
 from experiments.studies.inversion import Attack, Study
 from experiments.studies.targets import FineTuned, Model, PublicPeople, PublicStudent
-from mijax.attacks import ppa
-from mijax.attacks.inversion import augmentation
+from mijax.attacks import ppa, template_inversion
+from mijax.attacks.inversion import augmentation, losses
 from mijax.data import roles
 from mijax.models.face_evolve import FaceEvolve
 from mijax.models.resnet import resnet18
@@ -62,6 +63,8 @@ _THROUGH = dataclasses.replace(
     on_sphere=True,
     in_turn=True,
     surrogates_alone=True,
+    identity_loss=losses.negated_logit,
+    sketch_weight=160.0,
     view=view,
 )
 _DIFFERENCES = (
@@ -80,7 +83,12 @@ FINE_TUNED = Study(
     target=FineTuned(),
     evaluator=None,
     judges=inversion.by_faces_of_private,
-    attacks={"ppa": Attack(ppa, _THROUGH, aggregated=True, students=STUDENTS)},
+    attacks={
+        "ppa": Attack(ppa, _THROUGH, aggregated=True, students=STUDENTS, sketched=True),
+        "template_inversion": Attack(
+            template_inversion, template_inversion.Config(contrast=1.5), sketched=True
+        ),
+    },
     nulls=inversion.NULLS,
     null_rows=("shuffled",),
     victims=30,
@@ -89,6 +97,8 @@ FINE_TUNED = Study(
         *_DIFFERENCES,
         "students of the target's public network are searched in its place (LOMMA), "
         "latents keep the length of normal ones, and the target selects",
+        "the loss is the cosine to a template that the head's weights tell, and the "
+        "distance to the sketch of template inversion",
     ),
 )
 # As in the paper, the target itself is searched.
@@ -115,6 +125,7 @@ FULL = dataclasses.replace(
     evaluator=Model(lambda classes: resnet18(classes, 24, small_images=False)),
     judges=inversion.by_faces,
     attacks={
+        **FINE_TUNED.attacks,
         "ppa": dataclasses.replace(
             FINE_TUNED.attacks["ppa"],
             config=dataclasses.replace(
@@ -125,7 +136,7 @@ FULL = dataclasses.replace(
                 final_views=8,
                 in_turn=False,
             ),
-        )
+        ),
     },
     victims=None,
     anchors=4096,

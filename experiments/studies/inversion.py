@@ -32,7 +32,7 @@ from experiments.studies.targets import (
     fitted,
 )
 from mijax import data
-from mijax.attacks.inversion import aggregation
+from mijax.attacks.inversion import aggregation, template_inversion
 from mijax.core import Glimpse, Prior, Reconstruction, Target
 from mijax.data import Dataset, TrainTest
 from mijax.data.roles import World
@@ -41,7 +41,7 @@ from mijax.evaluation.judges import Provenance
 from mijax.knowledge import WhiteBox
 from mijax.metrics import distribution, identity, images
 from mijax.models.dcgan import Critic, Generator
-from mijax.priors import wgan_gp
+from mijax.priors import template_decoder, wgan_gp
 
 flags.disclaim_key_flags()
 
@@ -79,6 +79,8 @@ class Attack:
       aggregated: whether the mean image of its restarts is a row of its own.
       students: networks into which the target is distilled first, on public images.
       prior: one that is trained first, in place of the shipped one.
+      sketched: whether template inversion, through the shipped decoder, sketches the
+        victims first, and the students get templates for a head.
     """
 
     method: ModuleType
@@ -86,6 +88,7 @@ class Attack:
     aggregated: bool = False
     students: tuple[Model | CasiaHead | PublicStudent, ...] = ()
     prior: Taught | None = None
+    sketched: bool = False
 
     @property
     def name(self) -> str:
@@ -377,6 +380,10 @@ def measure(run: Run, study: Study) -> report.Page:
     shown = anchors if world.public is None else world.public.images
 
     def taught(name: str, attack: Attack, known: WhiteBox) -> WhiteBox:
+        if attack.sketched:
+            known = dataclasses.replace(known, decoder=template_decoder.load())
+            sketch = template_inversion.attack(keys["attack"], known).x
+            known = dataclasses.replace(known, sketch=sketch)
         students = []
         for index, student in enumerate(attack.students):
             own = f"student_{index}_{name}"

@@ -276,6 +276,8 @@ class CasiaHead(Headed):
 class PublicStudent:
     """A surrogate: a student of the target's public network, under the target's head.
 
+    Where the adversary holds a decoder of templates, they take the head's place.
+
     Attributes:
       name: of `mijax.models.face_students`.
     """
@@ -293,7 +295,10 @@ class PublicStudent:
         """Returns it: the student ships, so that nothing is trained."""
         del run, key, name, images
         embed, frozen = face_students.load(self.name)
-        return fine_tuning.under_head(knowledge.target, embed, frozen)
+        target = knowledge.target
+        if knowledge.decoder is not None:
+            target = fine_tuning.under_templates(target, knowledge.decoder)
+        return fine_tuning.under_head(target, embed, frozen)
 
     def provenance(self) -> Provenance:
         """Its design, and whose answers it learned."""

@@ -28,6 +28,7 @@ from mijax.attacks.inversion import (
     mi_face,
     plg_mi,
     ppa,
+    template_inversion,
 )
 from mijax.attacks.leakage import (
     bayes_optimal,
@@ -64,6 +65,7 @@ ALL = (
     ked_mi,
     lomma,
     ppa,
+    template_inversion,
     gamin,
     plg_mi,
     inverse_network,

@@ -4,7 +4,7 @@ Letters: B batch, V victims, R restarts, K classes, F features; images are
 `[H, W, C]` in [0, 1]. Of records: D columns, S values of the sensitive field.
 """
 
-from mijax.core.auxiliary import Glimpse, Paths, Prior
+from mijax.core.auxiliary import Glimpse, Paths, Prior, TemplateDecoder
 from mijax.core.defense import Defense, Objective, chain
 from mijax.core.keys import independent, key_of
 from mijax.core.networks import AffineFirst, Network, Prediction
@@ -27,6 +27,7 @@ __all__ = [
     "Prior",
     "Reconstruction",
     "Target",
+    "TemplateDecoder",
     "chain",
     "choose",
     "compressed",

@@ -1,4 +1,4 @@
-"""What an adversary may hold beside the model: a prior, a glimpse, a tree's paths."""
+"""What an adversary may hold beside the model: a prior, a decoder, a glimpse, paths."""
 
 import dataclasses
 from collections.abc import Callable
@@ -117,6 +117,50 @@ class _ResizedInput:
 def _resize(x: Array, height: int, width: int) -> Array:
     shape = x.shape[0], height, width, x.shape[3]
     return x if x.shape == shape else jax.image.resize(x, shape, "linear")
+
+
+@pytree
+class TemplateDecoder:
+    """Images from a public network's embeddings (templates), learned on public images.
+
+    Attributes:
+      variables: the parameters of `decode`.
+      center: the mean of public embeddings of unit length, `[F]`.
+      spread: the square root of their covariance, `[F, F]`.
+      decode: `(variables, embeddings [B, F]) -> images [B, H, W, C]`.
+    """
+
+    variables: Any
+    center: Array
+    spread: Array
+    decode: Callable[[Any, Array], Array] = static()
+
+    def images(self, templates: Array) -> Array:
+        """Returns images `[B, H, W, C]` in [0, 1] of templates `[B, F]`."""
+        return self.decode(self.variables, templates)
+
+    def templates(self, weights: Array) -> Array:
+        """Returns where a head's classes lie among embeddings of unit length.
+
+        A head's training starts at random. Where embeddings hardly vary it learns
+        nothing, and its weights stay noise: `spread` damps these directions.
+
+        Args:
+          weights: of a linear head on embeddings, `[K, F]`.
+
+        Returns:
+          Templates of unit length, `[K, F]`.
+        """
+        directions = _unit(
+            (weights - jnp.mean(weights, 0, keepdims=True)) @ self.spread
+        )
+        radius = jnp.sqrt(jnp.maximum(1 - self.center @ self.center, 0))
+        return _unit(self.center[None] + radius * directions)
+
+
+def _unit(vectors: Array) -> Array:
+    lengths = jnp.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / jnp.maximum(lengths, 1e-6)
 
 
 @pytree

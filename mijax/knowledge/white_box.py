@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from jax import Array
 
-from mijax.core import Glimpse, Prior, Target, pytree
+from mijax.core import Glimpse, Prior, Target, TemplateDecoder, pytree
 from mijax.knowledge import validation
 
 
@@ -34,10 +34,12 @@ class WhiteBox:
       glimpse: what is seen of each victim's private image.
       codec: the target's first layers, where it is an autoencoder.
       surrogates: models that were distilled from the target.
+      decoder: from embeddings of the target's public network to images.
+      sketch: an image of each victim that another attack made, `[V, H, W, C]`.
     """
 
     # Of these fields, each leaf's first axis is the victims'.
-    VICTIMS: ClassVar[tuple[str, ...]] = ("labels", "glimpse.image")
+    VICTIMS: ClassVar[tuple[str, ...]] = ("labels", "glimpse.image", "sketch")
 
     target: Target
     labels: Array
@@ -46,6 +48,8 @@ class WhiteBox:
     glimpse: Glimpse | None = None
     codec: Codec | None = None
     surrogates: tuple[Target, ...] = ()
+    decoder: TemplateDecoder | None = None
+    sketch: Array | None = None
 
     def check_labels(self) -> None:
         """Raises ValueError if labels are not `[V]` classes of the target."""
@@ -58,6 +62,8 @@ class WhiteBox:
         validation.check_finite("The prior's parameters", self.prior)
         validation.check_finite("The target's parameters", self.target.params)
         validation.check_finite("The glimpse", self.glimpse)
+        validation.check_finite("The decoder's parameters", self.decoder)
+        validation.check_finite("The sketch", self.sketch)
 
     @property
     def victims(self) -> int:

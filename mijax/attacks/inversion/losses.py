@@ -41,8 +41,14 @@ def logit(prediction: Prediction, labels: Array, anchor: Array | None) -> Array:
             "The logit loss needs public images in the knowledge and a target that "
             "returns a mijax.core.Prediction with features."
         )
-    sought = jnp.take_along_axis(prediction.logits, labels[:, None], 1)[:, 0]
-    return jnp.mean((prediction.features - anchor[None]) ** 2, -1) - sought
+    outward = jnp.mean((prediction.features - anchor[None]) ** 2, -1)
+    return outward + negated_logit(prediction, labels, anchor)
+
+
+def negated_logit(prediction: Prediction, labels: Array, anchor: Array | None) -> Array:
+    """The negated logit alone, for logits that are bounded, such as cosines."""
+    del anchor
+    return -jnp.take_along_axis(prediction.logits, labels[:, None], 1)[:, 0]
 
 
 def max_margin(prediction: Prediction, labels: Array, anchor: Array | None) -> Array:

@@ -13,6 +13,7 @@ Departures from the paper:
 - of the optimized candidates the paper keeps 50 of 200 for each class; here all are
   returned with their confidences, and the surest is the answer;
 - candidates are independent of who else is attacked: each has views of its own;
+- `sketch_weight` keeps candidates like a sketch of the victim, which the paper has not;
 - where there are surrogates, losses and confidences are means over the target and them:
   LOMMA's model augmentation, which the paper does not have. `surrogates_alone` searches
   through them and leaves the target the final selection.
@@ -28,6 +29,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jax import Array, lax
 
 from mijax import core, search
@@ -67,6 +69,8 @@ class Config:
         normal law moves well at ten times this rate.
       first_decay: Adam's beta 1.
       second_decay: Adam's beta 2.
+      sketch_weight: of the squared difference to the knowledge's sketch, if any: of
+        means of 4x4 pixels, brightness apart, without the border of an eighth.
       pool: the seed of the samples.
     """
 
@@ -86,6 +90,7 @@ class Config:
     learning_rate: float | Array = 0.005
     first_decay: float | Array = 0.1
     second_decay: float | Array = 0.1
+    sketch_weight: float | Array = 0.0
     pool: int | Array = 0
 
 
@@ -97,7 +102,7 @@ def attack(
     Args:
       key: one key, or one a victim; the key is consumed.
       knowledge: `labels` `[V]`, and `prior` of the target's image shape; `surrogates`,
-        if any, of the target's shape and classes.
+        if any, of the target's shape and classes; `sketch`, if any, of that shape.
       config: hyper-parameters.
 
     Returns:
@@ -106,14 +111,17 @@ def attack(
       they are chosen. `trace` is the identity loss of the views.
 
     Raises:
-      ValueError: if the prior is missing or of another image shape, a surrogate is of
-        another shape, or none where they are searched alone, or a number is out of
-        range.
+      ValueError: if the prior is missing or of another image shape, a surrogate or the
+        sketch is of another shape, no surrogate is there where they are searched alone,
+        or a number is out of range.
     """
     prior, models = _checked(knowledge, config), latents.models(knowledge)
     searched = models[1:] if config.surrogates_alone else models
     victims, restarts = knowledge.victims, config.restarts
     labels = jnp.repeat(knowledge.labels, restarts)  # [V * R]
+    sketch = None
+    if knowledge.sketch is not None:
+        sketch = jnp.repeat(_coarse(knowledge.sketch), restarts, 0)
 
     def per_candidate(key: Array) -> tuple[Array, Array]:
         optimize_key, select_key = jax.random.split(key)
@@ -139,10 +147,14 @@ def attack(
         with jax.named_scope("generator"):
             x = prior.images(z)
         with jax.named_scope("view"):
-            x = jax.vmap(config.view)(keys, x)
+            seen = jax.vmap(config.view)(keys, x)
         with jax.named_scope("target"):
-            said = [model.predict(x) for model in models]
-            return _mean([config.identity_loss(p, labels, None) for p in said])
+            said = [model.predict(seen) for model in models]
+            loss = _mean([config.identity_loss(p, labels, None) for p in said])
+        if sketch is None:
+            return loss
+        unlike = jnp.mean((_coarse(x) - sketch) ** 2, axis=(1, 2, 3))
+        return loss + config.sketch_weight * unlike
 
     rounds = [[model] for model in searched] if config.in_turn else [searched]
     steps = [
@@ -186,6 +198,14 @@ def attack(
     )
 
 
+def _coarse(x: Array) -> Array:
+    """Means of 4x4 pixels of images' middles, less their mean."""
+    height, width = (size // 8 for size in x.shape[1:3])
+    middle = x[:, height : x.shape[1] - height, width : x.shape[2] - width]
+    means = nn.avg_pool(middle, (4, 4), (4, 4))
+    return means - jnp.mean(means, axis=(1, 2, 3), keepdims=True)
+
+
 def _on_sphere(z: Array) -> Array:
     return z * jnp.sqrt(z.shape[1]) / jnp.linalg.norm(z, axis=1, keepdims=True)
 
@@ -222,6 +242,13 @@ def _checked(knowledge: WhiteBox, config: Config) -> Prior:
         raise ValueError(
             "surrogates_alone needs surrogates: pass WhiteBox(..., surrogates=(...,))."
         )
+    if knowledge.sketch is not None:
+        expected = (knowledge.victims, *knowledge.target.shape)
+        if knowledge.sketch.shape != expected:
+            raise ValueError(
+                f"The sketch is {knowledge.sketch.shape}: it must be {expected}, an "
+                "image a victim."
+            )
     if config.final_views < 1:
         raise ValueError(f"final_views is {config.final_views}: it must be 1 or more.")
     return prior

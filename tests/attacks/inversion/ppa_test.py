@@ -263,3 +263,20 @@ def test_the_mean_may_mirror():
     np.testing.assert_allclose(aggregation.mean(found, mirror=True)[0], image)
     plain = aggregation.mean(found)[0]
     np.testing.assert_allclose(plain, (image + image[:, ::-1]) / 2, rtol=1e-6)
+
+
+def test_a_sketch_holds_candidates_near_it():
+    """Of a target that says nothing, candidates go where the sketch is."""
+    small = knowing(blind)
+    prior = small.prior.resized(32, 32)
+    sketch = prior.images(PLANTED)
+    target = dataclasses.replace(small.target, shape=(32, 32, 1))
+    known = WhiteBox(target, LABELS, prior=prior, sketch=sketch)
+
+    def unlike(config):
+        x = attack(jax.random.key(0), known, config).x - sketch
+        x = x - x.mean((1, 2, 3), keepdims=True)
+        return np.mean(x[:, 4:28, 4:28] ** 2)
+
+    near = dataclasses.replace(CONFIG, sketch_weight=50.0)
+    assert unlike(near) < 0.1 * unlike(CONFIG)

@@ -18,6 +18,7 @@ from absl import flags as absl_flags
 from experiments import judging
 from experiments.harness import flags, results
 from mijax.core import Target
+from mijax.priors import template_decoder
 
 ROOT = pathlib.Path(__file__).parents[1]
 GMI = (
@@ -204,3 +205,16 @@ def test_students_killed_five_times_end_in_the_same_bits(tmp_path, data_dir):
     assert card["accuracy"].endswith("on 200 images held out")
     resumed = killed_and_resumed(command, tmp_path / "killed", 5, 40)
     assert resumed == digest(tmp_path / "whole")
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_a_template_decoder_is_trained_by_its_command(tmp_path, data_dir):
+    flags = f"--data_dir={data_dir} --number=400 --steps=100".split()
+    code, output = run(("train_template_decoder", *flags), tmp_path)
+    assert code == 0, output
+    card = json.loads((tmp_path / "face_template_decoder.json").read_text())
+    assert card["data"].startswith("320 images")
+    decoder = template_decoder.load(tmp_path / "face_template_decoder.npz")
+    assert decoder.images(decoder.center[None]).shape == (1, 64, 64, 1)

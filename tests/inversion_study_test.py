@@ -82,7 +82,38 @@ def test_related_judges_alone_are_said_to_be():
         62,
     )
     assert "shares layers or data with the target" in text
-    assert "a target that cannot leak (shuffled) 0," in text
+    assert "the same attack on a target that cannot leak (shuffled) 0," in text
+
+
+def test_a_mean_of_restarts_has_the_null_s_mean_beside_it():
+    candidates = np.arange(2 * 3 * 16, dtype=np.float32).reshape(2, 3, 4, 4, 1)
+    found = {
+        "x": candidates[:, 0],
+        "loss": np.zeros(2),
+        "candidates": candidates,
+        "losses": np.zeros((2, 3)),
+        "trace": np.zeros((2, 3, 1)),
+        "queries": np.zeros((), np.int32),
+    }
+    found_by = {"ppa": found, "template_inversion": found, "null_shuffled": found}
+    rows = inversion.images_of(struppek2022_ppa.FINE_TUNED, found_by, False)
+    assert set(rows) == {*found_by, "ppa_mean", "null_shuffled_mean"}
+    np.testing.assert_allclose(rows["null_shuffled_mean"], candidates.mean(1))
+    by_row = {"ppa": {"kin": 0.1}, "ppa_mean": {"kin": 0.5}}
+    verdict = strongest(by_row, [KIN])
+    others = ("random_latents", "real_test", "null_shuffled")
+    text = inversion.in_words(
+        struppek2022_ppa.FINE_TUNED,
+        identified(
+            by_row
+            | {row: {"kin": 1.0} for row in others}
+            | {"null_shuffled_mean": {"kin": 0.2}}
+        ),
+        verdict,
+        10,
+        62,
+    )
+    assert "cannot leak (shuffled) 20," in text
 
 
 def test_the_nearest_mean_is_of_private_people_alone():

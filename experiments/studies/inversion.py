@@ -574,12 +574,18 @@ def with_prior(
 def images_of(
     study: Study, found: Mapping[str, Mapping[str, np.ndarray]], mirror: bool
 ) -> dict[str, np.ndarray]:
-    """The images of each row; of an aggregated attack, its restarts' mean too."""
+    """The images of each row; of an aggregated attack, its restarts' mean too.
+
+    The nulls are of the first attack.
+    """
     fields = [f.name for f in dataclasses.fields(Reconstruction)]
+    first = next(iter(study.attacks.values()))
+    of_null = {f"null_{name}": first for name in study.null_rows}
     rows = {}
     for name, arrays in found.items():
         rows[name] = arrays["x"]
-        if name in study.attacks and study.attacks[name].aggregated:
+        attack = {**study.attacks, **of_null}.get(name)
+        if attack is not None and attack.aggregated:
             parts = {k: jnp.asarray(v) for k, v in arrays.items() if k in fields}
             mean = aggregation.mean(Reconstruction(**parts), mirror=mirror)
             rows[f"{name}_mean"] = np.asarray(mean)
@@ -803,8 +809,11 @@ def in_words(
         return percent(_identified(results, row, verdict.judge).value)
 
     line = _identified(results, verdict.attack, verdict.judge)
+    first = next(iter(study.attacks))
+    mean = "_mean" if verdict.attack == f"{first}_mean" else ""
+    same = "the same attack" if verdict.attack == first + mean else first
     nulls = "".join(
-        f", the same attack on a target that cannot leak ({name}) {of(f'null_{name}')}"
+        f", {same} on a target that cannot leak ({name}) {of(f'null_{name}{mean}')}"
         for name in study.null_rows
     )
     trust = (

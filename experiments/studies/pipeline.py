@@ -211,7 +211,7 @@ def signs(weight: float, number: int, coding: Coding | None = None) -> Hiding:
             found = sign_encoding.attack(jax.random.key(0), known, config).values
             return _decoded(world, found, number, coding), np.asarray(found == sent)
 
-        return Found(*world.train(name, malicious, None), read)
+        return Found(*_malicious(world, name, malicious, weight), read)
 
     return hide
 
@@ -230,7 +230,7 @@ def correlation(weight: float, number: int) -> Hiding:
             found = correlated_values.attack(jax.random.key(0), known, config).values
             return content.of_numbers(np.asarray(found)), None
 
-        return Found(*world.train(name, malicious, None), read)
+        return Found(*_malicious(world, name, malicious, weight), read)
 
     return hide
 
@@ -253,6 +253,16 @@ def labels(number: int) -> Hiding:
         return Found(*world.train(name, None, extra), read)
 
     return hide
+
+
+def _malicious(
+    world: World,
+    name: str,
+    transformation: optax.GradientTransformation,
+    weight: float,
+) -> tuple[Target, np.ndarray]:
+    """The model that malicious code trains; without its penalty, the clean one."""
+    return world.train(name, transformation, None) if weight else world.clean
 
 
 def _coded(world: World, number: int, coding: Coding | None) -> jax.Array:

@@ -123,9 +123,9 @@ CIFAR = Study(
     differences=(
         "CIFAR-10 as JPEG of quality 75, which costs published networks ten points of "
         "accuracy: no accuracy here compares with the paper's",
-        "20,000 images, a network of 75,000 weights and 8 epochs of Adam; the paper has "
-        "50,000 images, 460,000 weights and 100 epochs. As there, nearly every weight "
-        "carries a bit, or a number",
+        "20,000 images, a network of 75,000 weights and 8 epochs of Adam; the paper "
+        "has 50,000 images, 460,000 weights and 100 epochs. As there, nearly every "
+        "weight carries a bit, or a number",
         QUICK.differences[-1],
     ),
 )

@@ -59,7 +59,8 @@ class Study(federations.Task):
       clients: V, of whom the first is the victim.
       style: what makes the victim's images of everyone's, `[N, H, W, C]`.
       style_name: in words.
-      judge: the network of both judges, from the number of classes.
+      judge: the network of both judges, of style and of the task's classes, from the
+        number of classes.
       training: rounds of the whole training, after which the model is tested.
       attack: the adversary's configuration.
       settings: by name; the first is without a defense.
@@ -74,12 +75,14 @@ class Study(federations.Task):
     settings: Mapping[str, Setting]
 
 
-def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
+def main(
+    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
+) -> Callable[[], None]:
     """Returns a paper's `main`."""
     return harness.main(
         name,
-        quick={"images": quick},
-        paper={"images": paper},
+        quick=quick,
+        paper=paper,
         measure=measure,
     )
 
@@ -94,7 +97,7 @@ class _World:
     start: Target
     keys: Mapping[str, jax.Array]
     style_judge: Target
-    digit_judge: Target
+    class_judge: Target
 
     def held(self, study: Study, client: int, noise: bool = False) -> np.ndarray:
         """A client's images."""
@@ -134,7 +137,7 @@ def _world(run: Run, study: Study) -> tuple[_World, list[Record]]:
     images = study.images(run)
     rng = np.random.default_rng(run.seed)
     parts = np.array_split(rng.permutation(len(images.train)), study.clients)
-    keys = run.keys("model", "world", "watch", "gan", "style", "digits")
+    keys = run.keys("model", "world", "watch", "gan", "style", "classes")
     rows = np.stack(
         [
             [rng.choice(len(part), study.batch_size, False) for part in parts]
@@ -153,7 +156,7 @@ def _world(run: Run, study: Study) -> tuple[_World, list[Record]]:
         )
     )
     judges, records = {}, []
-    for judged, sides in (("style", styles), ("digits", both)):
+    for judged, sides in (("style", styles), ("classes", both)):
         judges[judged], right = run.train(
             keys[judged],
             judged,
@@ -167,7 +170,7 @@ def _world(run: Run, study: Study) -> tuple[_World, list[Record]]:
         records.append(Record(labels, "evaluator_test_accuracy", metric(right)))
     start = study.start(keys["model"], images.train)
     return (
-        _World(images, parts, rows, start, keys, judges["style"], judges["digits"]),
+        _World(images, parts, rows, start, keys, judges["style"], judges["classes"]),
         records,
     )
 
@@ -267,7 +270,7 @@ def _records(
         federations.hits(world.style_judge, each, np.ones(len(each)))
         for each in (samples, plain["samples"])
     )
-    logits = federations.logits(world.digit_judge, samples)
+    logits = federations.logits(world.class_judge, samples)
     chance = [1 / logits.shape[1]]
     score = distribution.inception_score(logits)
     return [
@@ -349,8 +352,9 @@ def _page(
         results=results,
         differences=study.differences,
         caveats=(
-            "inception_score is by our own classifier of digits in both styles, at "
-            "most 10; it compares with no published score.",
+            "inception_score is by our own classifier of the task's classes in both "
+            f"styles, at most {len(world.images.train.names)}; it compares with no "
+            "published score.",
             f"epsilon is of a client, at a delta of {federations.DELTA:g}, of the "
             "whole training.",
             f"target_test_accuracy is after {study.training:,} rounds of honest "

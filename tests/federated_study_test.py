@@ -204,11 +204,12 @@ def test_a_servers_view_of_one_client(run):
             "passive": user_level.Setting(),
             "victim of noise alone": user_level.Setting(noise=True),
         },
+        gans=3,
     )
     page = user_level.measure(run, study)
     style = page.results.value("style_rate", setting="passive")
     plain = page.results.value("style_rate", setting=user_level.PLAIN)
-    assert style.baseline == plain.value and style.n == 12
+    assert style.baseline == plain.value and style.n == 3 * 12
     assert page.results.value("mse", setting="passive").n == 2 * 3 * 2
     assert len(page.results) == 2 + 3 * 7
     world, _ = user_level._world(run, study)

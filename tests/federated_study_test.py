@@ -124,12 +124,22 @@ def test_properties_of_batches(run):
         recipe=Recipe(),
         batch_size=4,
         attack=feature_leakage.Config(rounds=9, batches=2, steps=3),
+        shuffles=3,
     )
     page = federated_properties.measure(run, study)
+    numbers = {"shuffled": 3, "shuffled, lowest": 1, "shuffled, highest": 1}
     for record in page.results.filter(metric="property_auc"):
-        assert 0 <= record.value.value <= 1 and record.value.n == 9
+        assert 0 <= record.value.value <= 1
+        assert record.value.n == numbers.get(record.labels["features"], 9)
     # Two federations by updates, the task alone and actively; a null, a phase.
-    assert len(page.results.filter(metric="property_auc")) == 2 * (2 * 3 + 2)
+    assert len(page.results.filter(metric="property_auc")) == 2 * (2 * 3 + 3 + 1)
+    lowest, mean, highest = (
+        page.results.value(
+            "property_auc", features=f"shuffled{end}", classifier="random forest"
+        ).value
+        for end in (", lowest", "", ", highest")
+    )
+    assert lowest < mean < highest
     appears = federated_properties._appears(study)
     assert np.flatnonzero(appears).tolist() == [2, 5, 8]
     appears = federated_properties._appears(study, phase=True)
@@ -194,11 +204,12 @@ def test_a_servers_view_of_one_client(run):
             "passive": user_level.Setting(),
             "victim of noise alone": user_level.Setting(noise=True),
         },
+        gans=3,
     )
     page = user_level.measure(run, study)
     style = page.results.value("style_rate", setting="passive")
     plain = page.results.value("style_rate", setting=user_level.PLAIN)
-    assert style.baseline == plain.value and style.n == 12
+    assert style.baseline == plain.value and style.n == 3 * 12
     assert page.results.value("mse", setting="passive").n == 2 * 3 * 2
     assert len(page.results) == 2 + 3 * 7
     world, _ = user_level._world(run, study)
@@ -209,6 +220,15 @@ def test_a_servers_view_of_one_client(run):
     second = world.parts[2][world.rows[0, 2]]
     np.testing.assert_array_equal(x[0, 2], train.images[second])
     np.testing.assert_array_equal(labels[0, 2], train.labels[second])
+
+
+def test_race_is_where_two_labels_agree():
+    black = tiny.paper("federated.melis2019_feature_leakage").black
+    said = {
+        "k_black": np.array(["1", "1", "1", "0", "0", "0", ""]),
+        "d_race": np.array(["black", "white", "", "asian", "black", "", "black"]),
+    }
+    assert black(said).tolist() == ["1", "", "", "0", "", "", ""]
 
 
 def test_dropout_of_hidden_features():

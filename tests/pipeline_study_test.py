@@ -10,8 +10,9 @@ import pytest
 from flax import linen as nn
 
 from experiments.harness.run import Run
-from experiments.studies import hidden_text, pipeline
+from experiments.studies import detector, hidden_text, pipeline
 from mijax import data
+from mijax.attacks import least_significant_bits
 from mijax.core import Coding, Target
 from mijax.data import Dataset, text
 from mijax.defenses.released_weights import round_fraction
@@ -140,3 +141,53 @@ def test_a_small_study(run, tmp_path, monkeypatch):
     assert suspect.value == pytest.approx(suspect.baseline, abs=1e-2)
     assert 0 < suspect.value < 1
     assert dataclasses.is_dataclass(study) and (tmp_path / "figures").iterdir()
+
+
+def test_a_detector_of_payloads(run, monkeypatch):
+    rng = np.random.default_rng(0)
+    images = rng.uniform(size=(40, 6, 6, 1)).astype(np.float32)
+    labels = (np.arange(40) % 4).astype(np.int32)
+    loaded = Dataset("noise", images, labels, ("a", "b", "c", "d"))
+    monkeypatch.setattr(data, "load", lambda *arguments, **options: loaded)
+    hidden = pipeline.Study(
+        "noise",
+        "noise",
+        lambda classes: MLP(classes, (32,), nn.relu),
+        {
+            ("least significant bits", "20"): pipeline.low_bits(20, 8),
+            ("sign encoding", "500"): pipeline.signs(500.0, 4),
+            ("capacity abuse", "1"): pipeline.labels(1),
+        },
+        steps=100,
+        batch_size=8,
+    )
+    honest = {"alike": detector.Training(), "longer": detector.Training(steps=8.0)}
+    study = detector.Study(hidden, honest, audited=6, repeats=3)
+    results = detector.measure(run, study).results
+    by_weights = {"metric": "alarm_rate", "detector": detector.WEIGHTS}
+    rates = {r.labels["network"]: r.value for r in results.filter(**by_weights)}
+    assert list(rates) == [
+        "alike",
+        "longer",
+        "least significant bits, 20",
+        "sign encoding, 500",
+        "capacity abuse, 1",
+    ]
+    assert rates["sign encoding, 500"].value == 1 and rates["alike"].value < 1
+    assert all(rate.n == 3 and rate.baseline == 1 / 7 for rate in rates.values())
+    exact = results.value("mape", network="least significant bits, 20")
+    assert exact.value == 0
+    assert (run.figures / "alarms.png").is_file()
+    again = detector.measure(run, study).results  # From the workdir.
+    assert again.pivot(rows=("network",), columns=("metric", "detector")) == (
+        results.pivot(rows=("network",), columns=("metric", "detector"))
+    )
+
+
+def test_the_low_bits_of_weights():
+    module, x = SoftmaxRegression(4), jnp.zeros((1, 3000))
+    honest = Target.from_linen(module, module.init(jax.random.key(0), x), (3000,))
+    assert detector._unbalanced(honest) < 0.01
+    plain = least_significant_bits.embed(honest.trained, jnp.zeros(20 * 6000))
+    half = detector._unbalanced(honest.with_trained(plain))
+    assert half == pytest.approx(0.25, abs=0.01)

@@ -37,6 +37,7 @@ METRICS = {
     "label_kl": "divergence of the recovered from the true distribution of labels",
     "mape": "mean absolute error of a pixel, gray levels of 255",
     "weight_distance": "of a layer's weights to a clean model's, the largest, 0 to 1",
+    "alarm_rate": "share of networks that a detector says carry hidden data",
     "style_rate": "share of samples that the judge takes for the victim's style",
     "inception_score": "of samples, by the named classifier: 1 to the classes' number",
     "identity_accuracy": "real images rightly said to be of the victim or of others",

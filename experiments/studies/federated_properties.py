@@ -30,7 +30,7 @@ from mijax.metrics import attributes
 _watch = programs.program(feature_leakage.watch)
 _judge = programs.program(feature_leakage.judge)
 FOREST, PERCEPTRON = "random forest", "perceptron"
-TASK, PHASE = "task's predictions alone", "in one phase"
+TASK, PHASE, SHUFFLED = "task's predictions alone", "in one phase", "shuffled"
 _TASK = "task "  # before what is told by the predictions alone
 
 
@@ -66,6 +66,9 @@ class Study(federations.Task):
       defenses: of the other clients' updates, tried in the first federation.
       active: the weight of the property in the active attack; None to leave it out.
       active_clients: with how many clients it is tried, at most.
+      shuffles: permutations of the adversary's properties, the null case. One
+        permutation sets two random halves apart in some direction, and may tell the
+        victim's rounds apart, or the wrong way round: only many of them have a mean.
     """
 
     sample: Sampling
@@ -77,6 +80,7 @@ class Study(federations.Task):
     defenses: Mapping[str, Defense] = dataclasses.field(default_factory=dict)
     active: float | None = 0.7
     active_clients: int = 9
+    shuffles: int = 10
 
 
 def main(
@@ -110,7 +114,7 @@ class _Attempt:
     """What differs between the attempts of one federation."""
 
     config: feature_leakage.Config
-    shuffled: bool = False
+    permutation: int | None = None
     phase: bool = False
     defense: Defense = Defense()
 
@@ -131,12 +135,16 @@ def measure(run: Run, study: Study) -> report.Page:
             )
             attempts["active"] = _Attempt(active)
         if (number, share) == cases[0]:
-            attempts["shuffled"] = _Attempt(config, shuffled=True)
+            attempts |= {
+                f"{SHUFFLED}_{i}": _Attempt(config, permutation=i)
+                for i in range(study.shuffles)
+            }
             attempts[PHASE] = _Attempt(config, phase=True)
             attempts |= {
                 name: _Attempt(config, defense=own)
                 for name, own in study.defenses.items()
             }
+        shuffled = []
         for what, own in attempts.items():
             arrays = run.once(
                 f"{what}_{number}_{share:g}".replace(" ", "_"),
@@ -145,6 +153,9 @@ def measure(run: Run, study: Study) -> report.Page:
                 ),
             )
             truth = _appears(study, own.phase).astype(int)
+            if own.permutation is not None:
+                shuffled.append(arrays)
+                continue
             told = {what: ""} | ({TASK: _TASK} if what == "updates" else {})
             for features, prefix in told.items():
                 for method in (FOREST, PERCEPTRON):
@@ -156,6 +167,11 @@ def measure(run: Run, study: Study) -> report.Page:
                 records.append(Record(labels, "target_test_accuracy", hits))
             if what == PHASE:
                 lead = arrays[FOREST]
+        if shuffled:
+            truth = _appears(study).astype(int)
+            for method in (FOREST, PERCEPTRON):
+                scores = [arrays[method] for arrays in shuffled]
+                records += _null({**place, "classifier": method}, scores, truth)
     assert lead is not None
     return _page(run, study, world, Results(records), lead)
 
@@ -239,9 +255,10 @@ def _judged(
 ) -> dict[str, Any]:
     """The score of each round by either classifier, and the final model's hits."""
     seat = validate(_seat(study, world, number, share, own.phase, own.defense))
-    if own.shuffled:
+    if own.permutation is not None:
         permuted = jax.random.permutation(
-            world.keys["shuffle"], jnp.asarray(seat.has_property)
+            jax.random.fold_in(world.keys["shuffle"], own.permutation),
+            jnp.asarray(seat.has_property),
         )
         seat = dataclasses.replace(seat, has_property=permuted)
     (after, observed), seconds = _watch(world.keys["watch"], seat, own.config)
@@ -278,6 +295,22 @@ def _told(labels: dict[str, str], score: np.ndarray, truth: np.ndarray) -> list[
         precision = metric(said, baseline=[truth.mean()], perfect=1.0)
         records.append(Record(labels, "property_precision", precision))
     return records
+
+
+def _null(
+    labels: dict[str, str], scores: Sequence[np.ndarray], truth: np.ndarray
+) -> list[Record]:
+    """The area under the curve over permutations: mean, lowest and highest."""
+    areas = np.array([_auc(score, truth).value for score in scores])
+    told = {
+        SHUFFLED: metric(areas, baseline=[0.5]),
+        f"{SHUFFLED}, lowest": metric([areas.min()]),
+        f"{SHUFFLED}, highest": metric([areas.max()]),
+    }
+    return [
+        Record({**labels, "features": name}, "property_auc", value)
+        for name, value in told.items()
+    ]
 
 
 def _forest(observed: Observed) -> np.ndarray:
@@ -330,7 +363,7 @@ def _page(
     forest = {**place, "classifier": FOREST}
     auc, plain, null, phase = (
         results.value("property_auc", features=what, **forest)
-        for what in ("updates", TASK, "shuffled", PHASE)
+        for what in ("updates", TASK, SHUFFLED, PHASE)
     )
     return report.Page(
         title=study.title,
@@ -338,8 +371,9 @@ def _page(
             f"From how the model changes, a participant tells the rounds in which the "
             f"victim's batch has the property ({study.property_name}) with an AUC of "
             f"{auc.value:.3f}; from the task's predictions alone, {plain.value:.3f}; "
-            f"trained on shuffled properties, {null.value:.3f}. Where batches have it "
-            f"in the middle third of the training alone, {phase.value:.3f}."
+            f"trained on shuffled properties, {null.value:.3f} in the mean of "
+            f"{study.shuffles} permutations. Where batches have it in the middle third "
+            f"of the training alone, {phase.value:.3f}."
         ),
         lead=report.Picture(
             path,

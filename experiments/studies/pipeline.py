@@ -16,7 +16,6 @@ from flax import linen as nn
 from scipy.stats import kstest
 
 from experiments.harness import figures, report
-from experiments.harness import run as harness
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
 from mijax import data
@@ -33,7 +32,7 @@ from mijax.knowledge import Labels, TrainingPipeline
 
 _LEVELS = 255  # a pixel's gray levels, less one
 _LABEL_BITS = 3  # leading bits of a pixel that labels carry
-_PATIENCE = 4  # noise is memorized in so many times the steps of the task
+PATIENCE = 4  # noise is memorized in so many times the steps of the task
 
 
 class Content(Protocol):
@@ -211,7 +210,7 @@ def signs(weight: float, number: int, coding: Coding | None = None) -> Hiding:
             found = sign_encoding.attack(jax.random.key(0), known, config).values
             return _decoded(world, found, number, coding), np.asarray(found == sent)
 
-        return Found(*world.train(name, malicious, None), read)
+        return Found(*_malicious(world, name, malicious, weight), read)
 
     return hide
 
@@ -230,7 +229,7 @@ def correlation(weight: float, number: int) -> Hiding:
             found = correlated_values.attack(jax.random.key(0), known, config).values
             return content.of_numbers(np.asarray(found)), None
 
-        return Found(*world.train(name, malicious, None), read)
+        return Found(*_malicious(world, name, malicious, weight), read)
 
     return hide
 
@@ -253,6 +252,16 @@ def labels(number: int) -> Hiding:
         return Found(*world.train(name, None, extra), read)
 
     return hide
+
+
+def _malicious(
+    world: World,
+    name: str,
+    transformation: optax.GradientTransformation,
+    weight: float,
+) -> tuple[Target, np.ndarray]:
+    """The model that malicious code trains; without its penalty, the clean one."""
+    return world.train(name, transformation, None) if weight else world.clean
 
 
 def _coded(world: World, number: int, coding: Coding | None) -> jax.Array:
@@ -399,19 +408,6 @@ def images(run: Run, study: Study) -> tuple[TrainTest, Images]:
 # The run ------------------------------------------------------------------------------
 
 
-def main(
-    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
-) -> Callable[[], None]:
-    """Returns a paper's `main`; its studies are by their kind."""
-    return harness.main(
-        name,
-        quick=quick,
-        paper=paper,
-        measure=measure,
-        free_mib=256,
-    )
-
-
 def measure(run: Run, study: Study) -> report.Page:
     """Trains, hides, reads back, and tells."""
     split, content = study.load(run, study)
@@ -513,7 +509,7 @@ def _world(run: Run, study: Study, split: TrainTest, content: Content) -> World:
             optimizer=adam
             if transformation is None
             else optax.chain(transformation, adam),
-            steps=study.steps if extra is None else _PATIENCE * study.steps,
+            steps=study.steps if extra is None else PATIENCE * study.steps,
             batch_size=study.batch_size,
             objective=study.objective,
             chunk=500,

@@ -2,7 +2,9 @@
 
 A `Study` says how the victim's images differ from the others', and in which `Setting`s
 it is attacked. Whether samples look like the victim's is told by a judge that was
-trained on real images of both. The baseline is the same GAN without the identity.
+trained on real images of both, and on what is neither. The baseline is the same GAN
+without the identity. One GAN may find the style and the next, from another key, not: as
+many are trained as the study says, as one program.
 """
 
 import dataclasses
@@ -29,7 +31,11 @@ from mijax.metrics import distribution, matching
 
 PLAIN = "no identity"
 _represent = programs.program(mgan_ai.represent)
-_generate = programs.program(mgan_ai.generate)
+_generate = programs.program(
+    lambda keys, target, known, config: jax.vmap(
+        lambda key: mgan_ai.generate(key, target, known, config)
+    )(keys)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +65,12 @@ class Study(federations.Task):
       clients: V, of whom the first is the victim.
       style: what makes the victim's images of everyone's, `[N, H, W, C]`.
       style_name: in words.
-      judge: the network of both judges, from the number of classes.
+      judge: the network of both judges, of style and of the task's classes, from the
+        number of classes.
       training: rounds of the whole training, after which the model is tested.
       attack: the adversary's configuration.
       settings: by name; the first is without a defense.
+      gans: that are trained in each setting.
     """
 
     clients: int
@@ -72,14 +80,17 @@ class Study(federations.Task):
     training: int
     attack: mgan_ai.Config
     settings: Mapping[str, Setting]
+    gans: int = 8
 
 
-def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
+def main(
+    name: str, *, quick: Mapping[str, Study], paper: Mapping[str, Study]
+) -> Callable[[], None]:
     """Returns a paper's `main`."""
     return harness.main(
         name,
-        quick={"images": quick},
-        paper={"images": paper},
+        quick=quick,
+        paper=paper,
         measure=measure,
     )
 
@@ -94,7 +105,7 @@ class _World:
     start: Target
     keys: Mapping[str, jax.Array]
     style_judge: Target
-    digit_judge: Target
+    class_judge: Target
 
     def held(self, study: Study, client: int, noise: bool = False) -> np.ndarray:
         """A client's images."""
@@ -134,7 +145,7 @@ def _world(run: Run, study: Study) -> tuple[_World, list[Record]]:
     images = study.images(run)
     rng = np.random.default_rng(run.seed)
     parts = np.array_split(rng.permutation(len(images.train)), study.clients)
-    keys = run.keys("model", "world", "watch", "gan", "style", "digits")
+    keys = run.keys("model", "world", "watch", "gan", "style", "classes")
     rows = np.stack(
         [
             [rng.choice(len(part), study.batch_size, False) for part in parts]
@@ -142,18 +153,9 @@ def _world(run: Run, study: Study) -> tuple[_World, list[Record]]:
         ]
     )
     both = TrainTest(*(_both_styles(side, study.style) for side in images))
-    styles = TrainTest(
-        *(
-            dataclasses.replace(
-                side,
-                labels=(np.arange(len(side)) < len(side) // 2).astype(np.int32),
-                names=("others", "victim"),
-            )
-            for side in both
-        )
-    )
+    styles = TrainTest(*(_styles(side, study.style) for side in images))
     judges, records = {}, []
-    for judged, sides in (("style", styles), ("digits", both)):
+    for judged, sides in (("style", styles), ("classes", both)):
         judges[judged], right = run.train(
             keys[judged],
             judged,
@@ -167,7 +169,7 @@ def _world(run: Run, study: Study) -> tuple[_World, list[Record]]:
         records.append(Record(labels, "evaluator_test_accuracy", metric(right)))
     start = study.start(keys["model"], images.train)
     return (
-        _World(images, parts, rows, start, keys, judges["style"], judges["digits"]),
+        _World(images, parts, rows, start, keys, judges["style"], judges["classes"]),
         records,
     )
 
@@ -178,6 +180,30 @@ def _both_styles(images: Dataset, style: Callable[..., np.ndarray]) -> Dataset:
         images,
         images=np.concatenate([style(images.images), images.images]),
         labels=np.tile(images.labels, 2),
+    )
+
+
+def _styles(images: Dataset, style: Callable[..., np.ndarray]) -> Dataset:
+    """The others' style, the victim's, and what is neither.
+
+    A judge that knows but two styles finds one of them in noise.
+    """
+    x, rng = images.images, np.random.default_rng(0)
+    height, width = x.shape[1:3]
+    coins = rng.uniform(size=x.shape) < x.mean((1, 2), keepdims=True)
+    neither = [
+        rng.permuted(x.reshape(len(x), -1), axis=1).reshape(x.shape),
+        np.roll(x, (height // 2, width // 2), (1, 2)),
+        rng.uniform(size=x.shape),
+        coins.astype(float),
+    ]
+    kind = np.arange(len(x)) % len(neither)
+    chosen = np.stack(neither)[kind, np.arange(len(x))].astype(np.float32)
+    return dataclasses.replace(
+        images,
+        images=np.concatenate([x, style(x), chosen]),
+        labels=np.repeat(np.arange(3, dtype=np.int32), len(x)),
+        names=("others", "victim", "neither"),
     )
 
 
@@ -211,18 +237,20 @@ def _attacked(
     )
     config = dataclasses.replace(study.attack, identity=identity)
     (target, known), seconds = _represent(world.keys["watch"], validate(seat), config)
-    (found, judge), spent = _generate(world.keys["gan"], target, known, config)
+    keys = jax.random.split(world.keys["gan"], study.gans)
+    (found, judges), spent = _generate(keys, target, known, config)
     after, _ = simulate(world.keys["world"], federation, rounds=study.training)
+    told = jax.vmap(lambda judge, x: judge.judge(target, x)[2] > 0, (0, None))
     victim = [
-        np.asarray(judge.judge(target, jnp.asarray(x))[2] > 0)
+        np.asarray(told(judges, jnp.asarray(x)))
         for x in (study.style(test.images), test.images)
     ]
     return {
         "x": known.x,
         "labels": known.labels,
-        "samples": found.x[0],
-        "asked": np.asarray(found.labels)[0],
-        "identity": np.concatenate([victim[0], ~victim[1]]).astype(float),
+        "samples": found.x[:, 0],  # [gans, S, ...]
+        "asked": np.asarray(found.labels)[:, 0],
+        "identity": np.concatenate([victim[0], ~victim[1]], 1).astype(float),
         "hits": federations.hits(after.target, test.images, test.labels),
         **{kind: seconds[kind] + spent[kind] for kind in seconds},
     }
@@ -262,14 +290,14 @@ def _records(
         labels.reshape(-1, found.shape[2]),
         np.asarray(arrays["labels"]).reshape(-1, found.shape[2]),
     )
-    samples, asked = arrays["samples"], arrays["asked"]
-    style, baseline = (
-        federations.hits(world.style_judge, each, np.ones(len(each)))
-        for each in (samples, plain["samples"])
-    )
-    logits = federations.logits(world.digit_judge, samples)
+    style, baseline = (_turned(world, each) for each in (arrays, plain))
+    gans, number = style.shape
+    samples = arrays["samples"].reshape(gans * number, *x.shape[3:])
+    logits = federations.logits(world.class_judge, samples)
     chance = [1 / logits.shape[1]]
-    score = distribution.inception_score(logits)
+    scores = [distribution.inception_score(own) for own in np.split(logits, gans)]
+    whose = np.repeat(np.arange(gans), number)
+    said = np.argmax(logits, 1) == arrays["asked"].ravel()
     return [
         Record(own, "target_test_accuracy", metric(arrays["hits"])),
         Record(own, "label_accuracy", metric(right)),
@@ -278,15 +306,31 @@ def _records(
             "mse",
             metric(matched.mse.ravel(), baseline=mean.ravel(), perfect=0.0),
         ),
-        Record(own, "identity_accuracy", metric(arrays["identity"], baseline=[0.5])),
-        Record(own, "style_rate", metric(style, baseline=baseline, perfect=1.0)),
+        Record(
+            own, "identity_accuracy", metric(arrays["identity"].mean(1), baseline=[0.5])
+        ),
+        Record(
+            own,
+            "style_rate",
+            metric(style.ravel(), clusters=whose, baseline=baseline, perfect=1.0),
+        ),
         Record(
             own,
             "top1",
-            metric(np.argmax(logits, 1) == asked, baseline=chance, perfect=1.0),
+            metric(said, clusters=whose, baseline=chance, perfect=1.0),
         ),
-        Record(own, "inception_score", metric([score])),
+        Record(own, "inception_score", metric(scores)),
     ]
+
+
+def _turned(world: _World, arrays: Mapping[str, Any]) -> np.ndarray:
+    """Whether each sample has the victim's style, `[gans, S]`."""
+    return np.stack(
+        [
+            federations.hits(world.style_judge, own, np.ones(len(own)))
+            for own in np.asarray(arrays["samples"])
+        ]
+    )
 
 
 def _page(
@@ -303,9 +347,9 @@ def _page(
     reps = reps.reshape(-1, *reps.shape[2:])[:shown]
     rows.append(("reconstructed from its updates", reps))
     for name, arrays in found.items():
-        order = np.argsort(arrays["asked"], kind="stable")
-        ends = np.linspace(0, len(order) - 1, shown).astype(int)
-        rows.append((f"generated: {name}", np.asarray(arrays["samples"])[order[ends]]))
+        order = np.argsort(arrays["asked"][0], kind="stable")
+        chosen = order[np.linspace(0, len(order) - 1, shown).astype(int)]
+        rows.append((f"generated: {name}", np.asarray(arrays["samples"])[0, chosen]))
     path = run.figures / "samples.png"
     figures.image_grid(rows, path, tile=56)
     style = results.value("style_rate", setting=first)
@@ -325,7 +369,8 @@ def _page(
         lead=report.Picture(
             path,
             f"Images of the victim, {study.style_name}; what its updates give away; "
-            "and samples, evenly spaced in the order of the classes asked for.",
+            "and samples of the first GAN, evenly spaced in the order of the classes "
+            "asked for.",
         ),
         caption="By setting",
         table=results.filter(
@@ -345,12 +390,20 @@ def _page(
         knowledge="Each client's update of each round. No image and no label.",
         baseline="of mse, each client's mean image; of style_rate, the same GAN "
         "without the identity's reward.",
-        n=study.attack.samples,
+        n=study.gans,
         results=results,
         differences=study.differences,
         caveats=(
-            "inception_score is by our own classifier of digits in both styles, at "
-            "most 10; it compares with no published score.",
+            "inception_score is by our own classifier of the task's classes in both "
+            f"styles, at most {len(world.images.train.names)}; it compares with no "
+            "published score.",
+            f"style_rate is of {study.gans} GANs from keys of their own, which have "
+            + "; ".join(
+                f"{rates.min():.2f} to {rates.max():.2f} ({name})"
+                for name, arrays in found.items()
+                for rates in [_turned(world, arrays).mean(1)]
+            )
+            + ". Its judge also knows what is neither style.",
             f"epsilon is of a client, at a delta of {federations.DELTA:g}, of the "
             "whole training.",
             f"target_test_accuracy is after {study.training:,} rounds of honest "

@@ -177,7 +177,7 @@ def test_updates(run):
     )
     study = updates.Study(
         "blobs",
-        "blobs",
+        updates.images("blobs", 110),
         network,
         {
             "single": updates.Case(config, image=True),
@@ -205,6 +205,8 @@ def test_updates(run):
     assert copied.value < 0.5 * copied.baseline
     for case in ("sets", "sets, null: of another update", "sets, null: public images"):
         assert page.results.value("mse", case=case).n == 20
+    ratio = page.results.value("null_ratio", case="sets")
+    assert ratio.n == 20 and ratio.low <= ratio.value <= ratio.high
     assert (run.figures / "sets.png").is_file()
     assert "shadow updates a minute" in page.knowledge
 

@@ -25,12 +25,15 @@ class DenseDecoder(nn.Module):
         widths: the units of each hidden layer.
         activation: applied after each hidden layer.
         final: applied at the end; the sigmoid gives images in [0, 1].
+        final_init: of the last layer's weights. From zeros, what few pairs do not tell
+            stays out of the images; from others it stays in them as noise.
     """
 
     shape: tuple[int, ...]
     widths: tuple[int, ...] = (512,)
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     final: Callable[[jax.Array], jax.Array] = nn.sigmoid
+    final_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, codes: jax.Array, train: bool = False) -> jax.Array:
@@ -39,7 +42,7 @@ class DenseDecoder(nn.Module):
         h = codes.reshape(codes.shape[0], math.prod(codes.shape[1:]))  # B may be 0.
         for width in self.widths:
             h = self.activation(nn.Dense(width)(h))
-        h = nn.Dense(math.prod(self.shape))(h)
+        h = nn.Dense(math.prod(self.shape), kernel_init=self.final_init)(h)
         return self.final(h).reshape(-1, *self.shape)
 
 

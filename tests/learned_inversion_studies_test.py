@@ -85,6 +85,8 @@ def test_decoding(run):
     assert results.value("score_distortion", released="all").value == 0
     assert results.value("score_distortion", released="1 largest").value > 0
     assert results.value("training_seconds", released="1 largest").value > 0
+    members = results.value("membership_auc", released="all")
+    assert members.n == 60 and members.baseline == 0.5 and 0.4 < members.value < 0.7
     explained, foreign = (
         results.value("mse", released=name).value
         for name in ("explained", "null: explained")
@@ -119,6 +121,16 @@ def test_surrogates(run):
         assert len(results.filter(metric=name, attacked="target", label="b")) == 1
     assert len(page.tables[0].rows) == 3
     assert (run.figures / "generated.png").is_file()
+
+
+def test_members_are_told_by_the_confidence_in_their_class():
+    inside = np.array([[0.9, 0.1], [0.5, 0.5]])
+    outside = np.array([[0.05, 0.95], [0.5, 0.5], [0.2, 0.8], [0.95, 0.05]])
+    found = decoding._members(
+        "all", inside, np.array([0, 1]), outside, np.array([1, 0, 0, 0])
+    )
+    # The first beats .5 and .2, the second .2 and half of .5.
+    assert found.value.value == pytest.approx((2 / 4 + 1.5 / 4) / 2)
 
 
 def test_correlations():

@@ -30,12 +30,7 @@ SKEWED = dataclasses.replace(
     SINGLE, summary=updates_leak.class_means, set_size=50, concentration=0.5
 )
 UNIFORM = dataclasses.replace(SKEWED, concentration=1000.0)
-SETS = cbm_gan.Config(
-    clones=10_000,
-    steps=1000,
-    batch_size=8,
-    match_weight=784.0,  # The paper's errors are sums of an image's pixels.
-)
+SETS = cbm_gan.Config(clones=10_000, steps=1000, batch_size=8)
 
 
 def noised(deviation: float, config: updates_leak.Config = SINGLE) -> Case:
@@ -92,7 +87,7 @@ def _objects(classes: int) -> nn.Module:
     return LeNet(classes, (8, 16), (5, 5), (True, True), (64,))
 
 
-def _cases(shadow, pixels: float, steps: int) -> dict[str, Case]:
+def _cases(shadow, steps: int) -> dict[str, Case]:
     """Single images, and sets with labels that are skewed."""
     single, skewed, sets = (
         dataclasses.replace(config, shadow=shadow, shadow_steps=steps)
@@ -101,7 +96,7 @@ def _cases(shadow, pixels: float, steps: int) -> dict[str, Case]:
     return {
         "single images": Case(single, image=True),
         "50 images, skewed labels": Case(skewed),
-        "20 images": Case(dataclasses.replace(sets, clones=2000, match_weight=pixels)),
+        "20 images": Case(dataclasses.replace(sets, clones=2000)),
     }
 
 
@@ -109,7 +104,7 @@ OBJECTS = dataclasses.replace(
     QUICK,
     load=updates.images("cifar10_jpeg75", 12_000),
     network=_objects,
-    cases=_cases(_objects, 3072.0, 1500),
+    cases=_cases(_objects, 1500),
     steps=1500,
     differences=(
         "12,000 images of CIFAR-10, compressed with loss, a small network, 2,000 "
@@ -121,7 +116,7 @@ OBJECTS = dataclasses.replace(
 PLACES = dataclasses.replace(
     QUICK,
     load=updates.places,
-    cases=_cases(updates_leak.perceptron, 441.0, 600),
+    cases=_cases(updates_leak.perceptron, 600),
     differences=(
         "Foursquare's check-ins of Bangkok (5,010 people, 441 places, 30 clusters), "
         "where the paper has Instagram's of New York; perceptrons of 64 units, 2,000 "

@@ -85,6 +85,8 @@ def test_decoding(run):
     assert results.value("score_distortion", released="all").value == 0
     assert results.value("score_distortion", released="1 largest").value > 0
     assert results.value("training_seconds", released="1 largest").value > 0
+    members = results.value("membership_auc", released="all")
+    assert members.n == 60 and members.baseline == 0.5 and 0.4 < members.value < 0.7
     explained, foreign = (
         results.value("mse", released=name).value
         for name in ("explained", "null: explained")
@@ -119,6 +121,16 @@ def test_surrogates(run):
         assert len(results.filter(metric=name, attacked="target", label="b")) == 1
     assert len(page.tables[0].rows) == 3
     assert (run.figures / "generated.png").is_file()
+
+
+def test_members_are_told_by_the_confidence_in_their_class():
+    inside = np.array([[0.9, 0.1], [0.5, 0.5]])
+    outside = np.array([[0.05, 0.95], [0.5, 0.5], [0.2, 0.8], [0.95, 0.05]])
+    found = decoding._members(
+        "all", inside, np.array([0, 1]), outside, np.array([1, 0, 0, 0])
+    )
+    # The first beats .5 and .2, the second .2 and half of .5.
+    assert found.value.value == pytest.approx((2 / 4 + 1.5 / 4) / 2)
 
 
 def test_correlations():
@@ -177,7 +189,7 @@ def test_updates(run):
     )
     study = updates.Study(
         "blobs",
-        "blobs",
+        updates.images("blobs", 110),
         network,
         {
             "single": updates.Case(config, image=True),
@@ -205,6 +217,8 @@ def test_updates(run):
     assert copied.value < 0.5 * copied.baseline
     for case in ("sets", "sets, null: of another update", "sets, null: public images"):
         assert page.results.value("mse", case=case).n == 20
+    ratio = page.results.value("null_ratio", case="sets")
+    assert ratio.n == 20 and ratio.low <= ratio.value <= ratio.high
     assert (run.figures / "sets.png").is_file()
     assert "shadow updates a minute" in page.knowledge
 

@@ -85,6 +85,7 @@ METRICS = {
     "advantage": "correct for members less correct for others",
     "deviation_ratio": "deviation of errors on new records, over that on members",
     "explained_variance": "share of the outcome's variance that the model explains",
+    "null_ratio": "error in units of the null case's, record by record",
     "error_ratio": "error of the attacked model, in units of the one without defense",
     "information": "nats that the model is bound to tell of a record, by its trainer",
     "leakage": "0: what needs no target; 1: everything",

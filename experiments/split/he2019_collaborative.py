@@ -39,16 +39,13 @@ def two_convolutions(world: World) -> nn.Module:
     return cut.Half((own[0], nn.relu, own[1], *world.module.layers[1:stop]))
 
 
-def adversaries(config: query_free.Config, steps: int, networks=None) -> dict:
-    """The paper's, each with as many steps of its own training."""
-    decoders = inverse_network.Config(steps=steps)
+def adversaries(config: query_free.Config, decoders: dict) -> dict:
+    """The paper's; `config` is of the query-free ones, `decoders` by layer."""
     return {
         "white box": split.white_box,
-        "queries, same set": split.queries(split.same_set, decoders, networks),
-        "queries, same distribution": split.queries(
-            split.same_distribution, decoders, networks
-        ),
-        "queries, noise": split.queries(split.gaussian, decoders, networks),
+        "queries, same set": split.queries(split.same_set, decoders),
+        "queries, same distribution": split.queries(split.same_distribution, decoders),
+        "queries, noise": split.queries(split.gaussian, decoders),
         "query-free, same network": split.no_query(
             lambda world: world.others, split.same_network, config
         ),
@@ -121,13 +118,31 @@ def narrow_network(classes: int) -> cut.CutNetwork:
     return cut.lenet(classes, ((8, 8), (16, 16), (16, 16)), (128,), 3, "SAME")
 
 
-def cifar_decoders(width: int) -> dict:
-    """Transposed convolutions for each layer of CIFAR-10's network."""
+def decoders(steps: int, **networks) -> dict:
+    """The authors' transposed convolutions by layer, trained for some steps."""
     return {
-        "conv11": lambda shape: MapDecoder(shape, (), (1,), 3),
-        "relu22": lambda shape: MapDecoder(shape, (width,), (1, 2), 3),
-        "relu32": lambda shape: MapDecoder(shape, (width, width), (1, 2, 2), 3),
+        layer: inverse_network.Config(network, steps, learning_rate=1e-2)
+        for layer, network in networks.items()
     }
+
+
+def digit_decoders(steps: int) -> dict:
+    """Those of digits; margins make up for convolutions that were not padded."""
+    return decoders(
+        steps,
+        conv1=lambda shape: MapDecoder(shape, (), (1,), margins=(2,)),
+        relu2=lambda shape: MapDecoder(shape, (8,), (1, 2), margins=(2, 1)),
+    ) | {"fc1": inverse_network.Config(steps=steps)}
+
+
+def object_decoders(steps: int, width: int) -> dict:
+    """Those of CIFAR-10."""
+    return decoders(
+        steps,
+        conv11=lambda shape: MapDecoder(shape, (), (1,), 3),
+        relu22=lambda shape: MapDecoder(shape, (width,), (2, 1), 3),
+        relu32=lambda shape: MapDecoder(shape, (2 * width, width), (2, 2, 1), 3),
+    )
 
 
 SHALLOW = regularized_mle.Config(steps=500, learning_rate=1e-2)
@@ -137,11 +152,11 @@ QUICK = Study(
     dataset="mnist5k",
     target=Classifier(cut.lenet),
     searches={"conv1": SHALLOW, "relu2": DEEP, "fc1": DEEP},
-    adversaries=adversaries(query_free.Config(steps=600), 1500),
+    adversaries=adversaries(query_free.Config(steps=600), digit_decoders(3000)),
     shown="relu2",
     differences=(
         "5,000 digits; the paper has 60,000, and its adversaries' sets are as large",
-        "the decoder is a perceptron of 512 units, the paper's transposed convolutions",
+        "the decoder after fc1 is a perceptron of 512 units",
         "rMLE's terms are means, and the weight of its total variation is chosen on "
         "eight images of the adversary's own among 0, 0.01, 0.1 and 1",
         "images are in [0, 1] and kept there",
@@ -158,17 +173,19 @@ PAPER = dataclasses.replace(
         "relu2": regularized_mle.Config(steps=5000, learning_rate=1e-3),
         "fc1": regularized_mle.Config(steps=5000, learning_rate=1e-3),
     },
-    adversaries=adversaries(
-        query_free.Config(steps=20_000),
-        40_000,
-        {
-            "conv1": lambda shape: MapDecoder(shape, (), (1,)),
-            "relu2": lambda shape: MapDecoder(shape, (8,), (1, 2)),
-        },
-    ),
+    adversaries=adversaries(query_free.Config(steps=20_000), digit_decoders(40_000)),
     victims=64,
     test_fraction=1 / 7,
     target=Classifier(cut.lenet, steps=10_000),
+)
+# The paper's images, with training and searches that two cores can do.
+ALL_DIGITS = dataclasses.replace(
+    PAPER,
+    searches={"conv1": SHALLOW, "relu2": DEEP},
+    adversaries=adversaries(query_free.Config(steps=4000), digit_decoders(8000)),
+    victims=16,
+    target=Classifier(cut.lenet, steps=4000),
+    differences=QUICK.differences[2:],
 )
 PAPER_CIFAR = dataclasses.replace(
     PAPER,
@@ -180,7 +197,7 @@ PAPER_CIFAR = dataclasses.replace(
         "relu32": regularized_mle.Config(steps=5000, learning_rate=1e-3),
     },
     adversaries=adversaries(
-        query_free.Config(steps=20_000), 40_000, cifar_decoders(64)
+        query_free.Config(steps=20_000), object_decoders(40_000, 64)
     ),
     shown="relu22",
     published=CIFAR,
@@ -191,9 +208,9 @@ PAPER_CIFAR = dataclasses.replace(
 )
 QUICK_CIFAR = dataclasses.replace(
     PAPER_CIFAR,
-    target=Classifier(narrow_network),
+    target=Classifier(narrow_network, steps=1500),
     searches={"conv11": SHALLOW, "relu22": SHALLOW, "relu32": SHALLOW},
-    adversaries=adversaries(query_free.Config(steps=200), 600, cifar_decoders(16)),
+    adversaries=adversaries(query_free.Config(steps=1000), object_decoders(2000, 8)),
     victims=8,
     images=8000,
     test_fraction=0.4,
@@ -204,7 +221,7 @@ QUICK_CIFAR = dataclasses.replace(
 )
 main = harness.main(
     "he2019_collaborative",
-    quick={"mnist": QUICK, "cifar": QUICK_CIFAR},
+    quick={"mnist": QUICK, "cifar": QUICK_CIFAR, "all_digits": ALL_DIGITS},
     paper={"mnist": PAPER, "cifar": PAPER_CIFAR},
     measure=split.measure,
 )

@@ -81,7 +81,7 @@ def convolutional(classes: int) -> CutNetwork:
 QUICK = Study(
     title="Noise and NoPeek on what crosses a split network",
     dataset="mnist5k",
-    target=Classifier(perceptron, steps=1000),
+    target=Classifier(perceptron, steps=3000, learning_rate=1e-4),  # The paper's.
     layer="tanh2",
     judge=Classifier(evaluator, steps=1000),
     settings={

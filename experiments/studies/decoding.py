@@ -166,6 +166,9 @@ def measure(run: Run, study: Study) -> report.Page:
             _scores(target, own, test.images) for own in (None, defense.output)
         )
         records += _cost(name, scores, released, test.labels)
+        train = world.private.train
+        inside = _scores(target, defense.output, train.images)
+        records.append(_members(name, inside, train.labels, released, test.labels))
         observed = jnp.asarray(released[: study.victims])
         if decoder is not None:
             found = np.asarray(
@@ -305,6 +308,25 @@ def _cost(
     ]
 
 
+def _members(
+    name: str,
+    inside: np.ndarray,
+    labels: np.ndarray,
+    outside: np.ndarray,
+    others: np.ndarray,
+) -> Record:
+    """How well the released confidence in the true class tells training images.
+
+    Its interval is over these, against the same test images.
+    """
+    own = inside[np.arange(len(labels)), labels]
+    rest = np.sort(outside[np.arange(len(others)), others])
+    sides = [np.searchsorted(rest, own, side) for side in ("left", "right")]
+    beaten = np.mean(sides, 0) / len(rest)
+    line = metric(beaten, baseline=np.full(len(own), 0.5), perfect=1.0)
+    return Record({"released": name}, "membership_auc", line)
+
+
 def _attacked(
     run: Run,
     name: str,
@@ -383,6 +405,7 @@ def _page(
                 "top1",
                 "target_test_accuracy",
                 "score_distortion",
+                "membership_auc",
                 "training_seconds",
             )
         ).pivot(rows=("released", "auxiliary", "images"), columns=("metric",)),

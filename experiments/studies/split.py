@@ -105,20 +105,14 @@ def white_box(key: jax.Array, world: World) -> tuple[Any, tuple[Any, ...]]:
 
 def queries(
     images: Callable[[jax.Array, World], Any],
-    config: inverse_network.Config = inverse_network.Config(),
-    networks: Mapping[str, Any] | None = None,
+    decoders: Mapping[str, inverse_network.Config],
 ) -> Adversary:
-    """Asks the first half about images of its own; `networks` are decoders by layer."""
+    """Asks the first half about images of its own, and trains a decoder by layer."""
 
     def make(key: jax.Array, world: World) -> tuple[Any, tuple[Any, ...]]:
-        own = (networks or {}).get(world.layer, config.network)
         public = jnp.asarray(images(jax.random.fold_in(key, 1), world))
         known = SplitQueries.of(world.features, public.shape[1:], world.first, public)
-        return inverse_network.attack, (
-            key,
-            known,
-            dataclasses.replace(config, network=own),
-        )
+        return inverse_network.attack, (key, known, decoders[world.layer])
 
     return make
 
@@ -136,8 +130,8 @@ def same_distribution(key: jax.Array, world: World) -> Any:
 
 
 def gaussian(key: jax.Array, world: World) -> Any:
-    """As many images of noise, N(0, 1) a pixel."""
-    return jax.random.normal(key, world.others.images.shape)
+    """As many images of noise, N(0, 1) in the paper's units: [0, 1] is its [-1, 1]."""
+    return 0.5 + 0.5 * jax.random.normal(key, world.others.images.shape)
 
 
 def no_query(

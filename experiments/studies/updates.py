@@ -23,6 +23,7 @@ from mijax.attacks import cbm_gan, updates_leak
 from mijax.attacks.updates import shadow_updates
 from mijax.core import Defense, Target
 from mijax.data import Dataset
+from mijax.data.tables import location
 from mijax.knowledge import UpdatedModel
 from mijax.metrics import matching
 from mijax.models.decoders import DenseDecoder
@@ -30,6 +31,36 @@ from mijax.priors import decoder
 
 NULL = "null: no update"
 COPY = "an autoencoder of the images themselves"
+_SIDE = 21  # of the square that 441 places fill
+
+Load = Callable[[Run], Dataset]
+
+
+def images(name: str, number: int | None = None) -> Load:
+    """`--dataset`, or that of this name; some of its images, or all."""
+
+    def load(run: Run) -> Dataset:
+        loaded = data.load(run.dataset or name, data_dir=run.data_dir)
+        if number is None:
+            return loaded
+        rows = np.random.default_rng(run.seed).permutation(len(loaded))[:number]
+        return dataclasses.replace(
+            loaded, images=loaded.images[rows], labels=loaded.labels[rows]
+        )
+
+    return load
+
+
+def places(run: Run) -> Dataset:
+    """Location's people, whose 441 commonest places fill a square, 1 where visited."""
+    table = location.load(run.data_dir)
+    names = [name for name in table.columns if name.startswith("place_")]
+    visited = np.stack([table.columns[name] for name in names], 1)
+    common = np.sort(np.argsort(-visited.sum(0), kind="stable")[: _SIDE**2])
+    squares = visited[:, common].reshape(-1, _SIDE, _SIDE, 1).astype(np.float32)
+    clusters = table.columns["cluster"]
+    kinds = tuple(f"cluster {i + 1}" for i in range(clusters.max() + 1))
+    return Dataset(table.name, squares, clusters, kinds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +85,7 @@ class Study:
 
     Attributes:
       title: of the page.
-      dataset: of `mijax.data.load`, where `--dataset` is not given.
+      load: reads labeled images, or what stands for them.
       network: of the model that is updated.
       cases: by name.
       victims: updates that are attacked.
@@ -67,7 +98,7 @@ class Study:
     """
 
     title: str
-    dataset: str
+    load: Load
     network: Callable[[int], nn.Module]
     cases: Mapping[str, Case]
     victims: int = 400
@@ -82,7 +113,7 @@ class Study:
 
 def measure(run: Run, study: Study) -> report.Page:
     """Trains the model, updates it, attacks, judges, and tells."""
-    loaded = data.load(run.dataset or study.dataset, data_dir=run.data_dir)
+    loaded = study.load(run)
     split = data.train_test(loaded, test_fraction=0.5, seed=run.seed)
     split = split._replace(test=data.shuffled(split.test, seed=run.seed))
     pool = data.train_test(split.train, test_fraction=0.5, seed=run.seed)
@@ -104,54 +135,58 @@ def measure(run: Run, study: Study) -> report.Page:
     for name, case in study.cases.items():
         rows, after = _updates(keys["sets"], study, case, model, pool.test)
         release = None if case.defense is None else case.defense(keys["defense"]).output
-        for null in (False, True):
-            if null:
-                if case.defense is not None:
-                    continue
-                after = jax.tree.map(
-                    lambda leaf: jnp.stack([leaf] * study.victims), model.params
-                )
-            known = _known(study, model, after, split.test, release)
-            own = {"case": f"{name}, {NULL}" if null else name}
-            found = _attacked(run, own["case"], keys["attack"], known, case.config)
+        known = _known(study, model, after, split.test, release)
+        asked, labels = known, [name]
+        if case.defense is None:  # Victims of an update, and as many of none.
+            both = jax.tree.map(_beside_unchanged, after, model.params)
+            asked = _known(study, model, both, split.test, None)
+            labels = [name, f"{name}, {NULL}"]
+        found = _attacked(run, name, keys["attack"], asked, case.config)
+        for label, part in zip(labels, _parts(found, len(labels)), strict=True):
             records += _labels(
-                own, found, rows, pool.test, classes, split.test, study.published
+                {"case": label},
+                part,
+                rows,
+                pool.test,
+                classes,
+                split.test,
+                study.published,
             )
-            if case.image and not null:
-                x = _reconstructed(run, name, keys["attack"], known, case.config)
-                truth = pool.test.images[rows[:, 0]]
-                mean = split.test.images.mean(0, keepdims=True)
-                blind = np.broadcast_to(mean, truth.shape)
-                records += errors(own, truth, x, blind, ("mse",))
-                copied = _copied(
-                    run, study, keys["autoencoder"], known.public, truth, "autoencoder"
-                )
-                records += errors({"case": COPY}, truth, copied, blind, ("mse",))
-                shown |= {"image of the update": truth, "mean": blind, name: x}
-            if isinstance(case.config, cbm_gan.Config) and not null:
-                truth = pool.test.images[rows]
-                records += _sets(
-                    run,
-                    name,
-                    keys["attack"],
-                    known,
-                    case.config,
-                    truth=truth,
-                    pictures=run.figures / "sets.png",
-                )
-                each = truth.reshape(-1, *truth.shape[2:])
-                copied = _copied(
-                    run,
-                    study,
-                    keys["autoencoder"],
-                    known.public,
-                    each,
-                    f"{file_name(name)}_autoencoder",
-                )
-                mean = split.test.images.mean(0, keepdims=True)
-                blind = np.broadcast_to(mean, each.shape)
-                own = {"case": f"{name}, {COPY}"}
-                records += errors(own, each, copied, blind, ("mse",))
+        if case.image:
+            x = _reconstructed(run, name, keys["attack"], known, case.config)
+            truth = pool.test.images[rows[:, 0]]
+            mean = split.test.images.mean(0, keepdims=True)
+            blind = np.broadcast_to(mean, truth.shape)
+            records += errors({"case": name}, truth, x, blind, ("mse",))
+            copied = _copied(
+                run, study, keys["autoencoder"], known.public, truth, "autoencoder"
+            )
+            records += errors({"case": COPY}, truth, copied, blind, ("mse",))
+            shown |= {"image of the update": truth, "mean": blind, name: x}
+        if isinstance(case.config, cbm_gan.Config):
+            truth = pool.test.images[rows]
+            records += _sets(
+                run,
+                name,
+                keys["attack"],
+                known,
+                case.config,
+                truth=truth,
+                pictures=run.figures / "sets.png",
+            )
+            each = truth.reshape(-1, *truth.shape[2:])
+            copied = _copied(
+                run,
+                study,
+                keys["autoencoder"],
+                known.public,
+                each,
+                f"{file_name(name)}_autoencoder",
+            )
+            mean = split.test.images.mean(0, keepdims=True)
+            blind = np.broadcast_to(mean, each.shape)
+            own = {"case": f"{name}, {COPY}"}
+            records += errors(own, each, copied, blind, ("mse",))
     clones = _speed(run, study, model, split.test)
     return _page(run, study, Results(records), shown, clones)
 
@@ -180,6 +215,16 @@ def _updates(
 
     rows, after = update(key)
     return np.asarray(rows), after
+
+
+def _beside_unchanged(after: jax.Array, before: jax.Array) -> jax.Array:
+    return jnp.concatenate([after, jnp.broadcast_to(before, after.shape)])
+
+
+def _parts(found: Mapping[str, np.ndarray], number: int) -> list[dict[str, np.ndarray]]:
+    """What was found of each kind of victims, as many of each."""
+    split = {name: np.split(found[name], number) for name in ("guess", "log_posterior")}
+    return [{name: parts[i] for name, parts in split.items()} for i in range(number)]
 
 
 def _known(
@@ -264,13 +309,15 @@ def _sets(
     mean = np.broadcast_to(public.mean(0), truth.shape)
     blind = ((truth - mean) ** 2).mean((1, 2, 3, 4))
     records, shown = [], {"one update's set": truth[0]}
+    errors_of = []
     for label, x in {
         name: kept["x"],
         f"{name}, null: of another update": np.roll(kept["x"], 1, 0),
         f"{name}, null: public images": drawn,
     }.items():
         matched = matching.match(truth, x)
-        line = metric(matched.mse.mean(1), baseline=blind, perfect=0.0)
+        errors_of.append(matched.mse.mean(1))
+        line = metric(errors_of[-1], baseline=blind, perfect=0.0)
         records.append(Record({"case": label}, "mse", line))
         shown[label.removeprefix(f"{name}, ")] = matched.x_hat[0]
     figures.image_grid(
@@ -280,6 +327,8 @@ def _sets(
         ],
         pictures,
     )
+    ratios = metric(errors_of[0] / errors_of[1], baseline=np.ones(len(truth)))
+    records.append(Record({"case": name}, "null_ratio", ratios))
     first, last = (kept["trace"][part].mean() for part in (slice(50), slice(-50, None)))
     for part, value in (("first 50 steps", first), ("last 50 steps", last)):
         own = {"case": name, "training": part}

@@ -1,7 +1,8 @@
 """Decoders: trained from pairs of what a model released and the image it was of.
 
 They are the adversary's own training: of auxiliary images, from answers to queries.
-Codes are standardized by the moments of the pairs, coordinate by coordinate.
+Codes are standardized by the moments of the pairs, coordinate by coordinate; maps
+channel by channel, so that a convolution undoes one at every place alike.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,7 @@ class Decoder:
 
     Attributes:
       variables: of the module.
-      mean: of codes, `[1, ...]`, or one number.
+      mean: of codes, `[1, ...]`, of maps `[1, 1, 1, F]`, or one number.
       deviation: that they are divided by.
       module: `(codes [B, ...], train) -> images [B, H, W, C]`.
     """
@@ -69,8 +70,9 @@ def training(
       codes: of all pairs, `[M, ...]`, for their moments.
       learning_rate: of AMSGrad.
     """
-    mean = jnp.mean(codes, 0, keepdims=True)
-    variance = jnp.var(codes, 0, keepdims=True)
+    axes = (0, 1, 2) if codes.ndim == 4 else 0
+    mean = jnp.mean(codes, axes, keepdims=True)
+    variance = jnp.var(codes, axes, keepdims=True)
     # A coordinate that hardly varies among the pairs must not explode elsewhere.
     deviation = jnp.sqrt(variance + 0.01 * jnp.mean(variance) + 1e-12)
     optimizer = optax.amsgrad(learning_rate)

@@ -21,6 +21,7 @@ References:
   reconstruction attacks in online learning. USENIX Security 2020. arXiv:1904.01067.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ class Config(updates_leak.Config):
       latent_size: of z, which is N(0, 1).
       generator_widths: of its hidden layers.
       critic_widths: of its hidden layers.
-      match_weight: of the best-match loss, in units of a pixel's squared error.
+      match_weight: of the best-match loss, which is a sum over an image's pixels.
       samples: images generated of a victim's update, before they are grouped.
       groupings: steps of k-means.
       learning_rate: of Adam with a momentum of 0.5, of all networks.
@@ -63,7 +64,7 @@ class Config(updates_leak.Config):
     latent_size: int = static(default=50)
     generator_widths: tuple[int, ...] = static(default=(256, 512))
     critic_widths: tuple[int, ...] = static(default=(256,))
-    match_weight: float | Array = 10.0
+    match_weight: float | Array = 1.0
     samples: int = static(default=400)
     groupings: int = static(default=10)
 
@@ -81,6 +82,7 @@ def training(
     are the generator's `loss` and its best-match part, `match`.
     """
     shape = knowledge.oracle.shape
+    match_weight = config.match_weight * math.prod(shape)  # `match` is a mean.
     encoder = DenseDecoder((config.code_size,), config.widths, final=nn.tanh)
     generator = DenseDecoder(shape, config.generator_widths)
     critic = MLP(1, config.critic_widths, nn.leaky_relu)
@@ -129,7 +131,7 @@ def training(
             images = made(makers)
             match = jnp.mean(jax.vmap(best_match)(true, images))
             adversarial = jnp.mean(jax.nn.softplus(-scores(other, images)))
-            return adversarial + config.match_weight * match, match
+            return adversarial + match_weight * match, match
 
         (value, match), slopes = jax.value_and_grad(maker_loss, has_aux=True)(makers)
         updates, first = adam.update(slopes, first)

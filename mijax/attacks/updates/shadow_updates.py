@@ -1,24 +1,25 @@
 """Shadow updates: what an update does to answers, seen on models of one's own.
 
 A shadow model is trained on public data and cloned; each clone is updated with another
-set, all as one `vmap`. What the probing set is answered before and after is the trace
+set, all in one program. What the probing set is answered before and after is the trace
 of that set.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 
 from mijax import federation, training
 from mijax.core import Target, in_chunks
 from mijax.federation import Recipe
 
-_AT_A_TIME = 250  # clones held in memory; changes no result
+_AT_A_TIME = 250  # clones held in memory, but on CPU; changes no result
 
 
 def shadow(
@@ -78,18 +79,24 @@ def updated(recipe: Recipe, target: Target, images: Array, labels: Array) -> Any
     Raises:
       ValueError: if the recipe shares a gradient, which updates nothing by itself.
     """
+    after = _update(recipe, target)
+    return jax.vmap(after)(images, labels)
+
+
+def _update(recipe: Recipe, target: Target) -> Callable[[Array, Array], Any]:
+    """Returns `(images [U, ...], labels [U]) -> parameters after`."""
     if recipe.local_steps < 1:
         raise ValueError(
             f"local_steps is {recipe.local_steps}: an update of a model takes at least "
             "1."
         )
 
-    def one(x: Array, labels: Array) -> Any:
+    def after(x: Array, labels: Array) -> Any:
         change = federation.client_update(recipe, target, x, labels).change
-        after = jax.tree.map(jnp.add, target.trained, change)
-        return target.with_trained(after).params
+        trained = jax.tree.map(jnp.add, target.trained, change)
+        return target.with_trained(trained).params
 
-    return jax.vmap(one)(images, labels)
+    return after
 
 
 def traces(
@@ -100,16 +107,21 @@ def traces(
     labels: Array,
     rows: Array,
 ) -> Array:
-    """Returns what updates with sets `rows [S, U]` do to the answers, `[S, P, K]`."""
+    """Returns what updates with sets `rows [S, U]` do to the answers, `[S, P, K]`.
+
+    On CPU clones are updated one after the other: the weights of one stay in the cache,
+    and its products of matrices are faster than those of many clones at once.
+    """
     before = jax.nn.softmax(target.predict(probes).logits)
+    update = _update(recipe, target)
 
-    def some(rows: Array) -> Array:
-        after = updated(recipe, target, images[rows], labels[rows])
+    def one(rows: Array) -> Array:
+        params = update(images[rows], labels[rows])
+        model = dataclasses.replace(target, params=params)
+        return before - jax.nn.softmax(model.predict(probes).logits)
 
-        def posteriors(params: Any) -> Array:
-            model = dataclasses.replace(target, params=params)
-            return jax.nn.softmax(model.predict(probes).logits)
-
-        return before[None] - jax.vmap(posteriors)(after)
-
-    return in_chunks(some, rows, _AT_A_TIME)
+    return lax.platform_dependent(
+        rows,
+        cpu=lambda rows: lax.map(one, rows),
+        default=lambda rows: in_chunks(jax.vmap(one), rows, _AT_A_TIME),
+    )

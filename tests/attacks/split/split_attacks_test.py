@@ -10,6 +10,7 @@ from mijax import attacks
 from mijax.attacks import query_free, regularized_mle
 from mijax.knowledge import Half, SplitQueries, SplitQueryFree, SplitWhiteBox
 from mijax.models import cut
+from mijax.models.convolution import convolve
 from mijax.models.decoders import DenseDecoder, MapDecoder
 
 inverse_network = attacks.split_inverse_network
@@ -132,6 +133,22 @@ def test_a_decoder_of_maps_refuses_vectors():
     assert made.shape == (2, 8, 8, 1)
     with pytest.raises(ValueError, match=r"codes are \(2, 4\).*give maps"):
         decoder.init(jax.random.key(0), jnp.zeros((2, 4)))
+
+
+def test_a_decoder_of_maps_undoes_a_convolution():
+    kernel = jnp.asarray(RNG.normal(size=(3, 3, 1, 9)), jnp.float32)
+    x = jnp.asarray(RNG.uniform(size=(60, 8, 8, 1)), jnp.float32)
+    first = Half(kernel, lambda params, x: convolve(x, params, padding="VALID"))
+    known = SplitQueries.of(first(x[:3]), (8, 8, 1), first, x[3:])
+    config = inverse_network.Config(
+        lambda shape: MapDecoder(shape, (), (1,), 3, margins=(1,)),
+        steps=2000,
+        learning_rate=1e-2,
+    )
+    found = jax.jit(inverse_network.attack)(jax.random.key(0), known, config)
+    # Pixels at the border are seen by fewer features.
+    assert jnp.mean((found.x - x[:3]) ** 2) < 0.25 * jnp.var(x)
+    assert found.x.min() >= 0 and found.x.max() <= 1
 
 
 def test_queries_beyond_the_budget_are_refused():

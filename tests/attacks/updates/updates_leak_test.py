@@ -201,3 +201,13 @@ def test_answers_cannot_be_differentiated(model):
 def test_an_update_takes_a_step(model):
     with pytest.raises(ValueError, match=r"local_steps is 0.*at least 1"):
         shadow_updates.updated(Recipe(), model, PRIVATE[:1, None], TRUTH[:1, None])
+
+
+def test_traces_are_the_same_one_after_the_other_and_all_at_once(model):
+    rows = jnp.arange(12).reshape(6, 2)
+    found = jax.jit(shadow_updates.traces)(
+        CONFIG.recipe, model, PUBLIC[:20], PUBLIC, LABELS, rows
+    )
+    after = updated(model, PUBLIC[rows], LABELS[rows])
+    before, answers, _ = known(model, after).query()
+    np.testing.assert_allclose(found, before[None] - answers, atol=1e-6)

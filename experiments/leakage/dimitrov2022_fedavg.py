@@ -6,7 +6,7 @@ order that nobody knows, and share what that makes of the model. Beside the atta
 what it makes of another client's update, and Inverting Gradients, which unrolls the
 first epoch's order (told, with the labels) in every epoch.
 
-    python -m experiments dimitrov2022_fedavg                   # 2 CPU cores, 20 min
+    python -m experiments dimitrov2022_fedavg                   # 2 CPU cores, 8 min
     python -m experiments dimitrov2022_fedavg --preset=paper    # 50 images, for a GPU
 """
 
@@ -88,8 +88,8 @@ def attacks(steps: int) -> dict[str, Attack]:
 
 QUICK = Study(
     title="Data leakage in federated averaging: images after several epochs",
-    cases=cases(4, 10, 5, 5),
-    attacks=attacks(400),
+    cases=cases(3, 10, 5, 5),
+    attacks=attacks(200),
     caption="PSNR in dB and labels, beside the mean image and another's update",
     table={"metric": ("psnr", "label_accuracy")},
     rows=("data", "attack", "updates"),

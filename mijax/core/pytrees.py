@@ -25,7 +25,10 @@ def pytree(cls: type[T]) -> type[T]:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
 def hyper_parameters(cls: type[T]) -> type[T]:
-    """Makes a `pytree` that refuses numbers that are NaN or infinite, by name."""
+    """Makes a `pytree` that refuses numbers that are NaN or infinite, by name.
+
+    Static sizes are whole numbers, and static functions can be called.
+    """
     own: Callable[[Any], None] = getattr(cls, "__post_init__", lambda self: None)
 
     def check(self: Any) -> None:
@@ -34,10 +37,23 @@ def hyper_parameters(cls: type[T]) -> type[T]:
             numbers = concrete(value)
             if numbers is not None and not np.all(np.isfinite(numbers)):
                 raise ValueError(f"{field.name} is {value}: it must be finite.")
+            if field.metadata.get("static"):
+                _refuse_other_kinds(field.name, value, field.default)
+            elif isinstance(value, str):
+                raise ValueError(f"{field.name} is {value!r}: it must be a number.")
         own(self)
 
     setattr(cls, "__post_init__", check)  # noqa: B010
     return pytree(cls)
+
+
+def _refuse_other_kinds(name: str, value: Any, default: Any) -> None:
+    """Refuses a static value that is no size or no function where its default is."""
+    sizes = int, np.integer
+    if type(default) is int and not isinstance(value, sizes):
+        raise ValueError(f"{name} is {value!r}: it must be a whole number.")
+    if callable(default) and not callable(value):
+        raise ValueError(f"{name} is {value!r}: it must be a function.")
 
 
 def concrete(value: Any) -> np.ndarray | None:

@@ -47,6 +47,8 @@ def soteria(
         layer, the target has no features, or the transformation is not given the extra
         arguments `target` and `x [B, *shape]`, as `federation.share` gives them.
     """
+    if examples is not None and examples < 1:
+        raise ValueError(f"examples is {examples}: it must be 1 or more.")
     hide = _Hide(strength.share("Soteria's rate", rate), layer, examples)
     return Defense(
         update=optax.GradientTransformationExtraArgs(strength.no_state, hide)

@@ -49,6 +49,7 @@ from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
 from mijax.attacks.leakage.total_variation import (
     refuse_flat,
+    refuse_weights,
     total_variation,
 )
 from mijax.batching import keys_of
@@ -110,6 +111,7 @@ def attack(
     """
     knowledge = knowledge.checked()
     refuse_flat(knowledge.target.shape)
+    refuse_weights(config.tv_weight)
     keys = jax.vmap(jax.random.split)(keys_of(key, knowledge.victims))  # [V, 2]
     x = initial_images.sown(config.seed, keys[:, 0], knowledge, config.restarts)
     # The restarts agree on images, and so on one order of labels.

@@ -39,6 +39,7 @@ from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
 from mijax.attacks.leakage.total_variation import (
     refuse_flat,
+    refuse_weights,
     total_variation,
 )
 from mijax.core import hyper_parameters, static
@@ -92,6 +93,7 @@ def attack(
         lack what they need, if `steps` is negative, or if `restarts` is not positive.
     """
     refuse_flat(knowledge.target.shape)
+    refuse_weights(config.tv_weight)
     knowledge, x, labels = image_search.begin(key, knowledge, config, config.label_rule)
     weights = jnp.ravel(jnp.asarray(config.tv_weight))  # [W]
     x, labels = (jnp.concatenate([each] * len(weights), 1) for each in (x, labels))

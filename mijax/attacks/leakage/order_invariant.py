@@ -41,7 +41,11 @@ from mijax.attacks.leakage import (
 from mijax.attacks.leakage.gradient_distance import Distance
 from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
-from mijax.attacks.leakage.total_variation import refuse_flat, total_variation
+from mijax.attacks.leakage.total_variation import (
+    refuse_flat,
+    refuse_weights,
+    total_variation,
+)
 from mijax.batching import keys_of
 from mijax.core import hyper_parameters, static
 from mijax.knowledge import SharedUpdate
@@ -93,6 +97,7 @@ def attack(
         negative, or if `restarts` is not positive.
     """
     refuse_flat(knowledge.target.shape)
+    refuse_weights(config.tv_weight)
     knowledge = knowledge.checked()
     labels = label_rules.labels_of(knowledge, config.label_rule)  # [V, B]
     epochs, batch = _epochs(knowledge), knowledge.batch_size

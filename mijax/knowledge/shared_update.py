@@ -122,7 +122,12 @@ class SharedUpdate:
                     "for each example of each client."
                 )
         if self.public is not None:
-            self._check_public()
+            validation.check_images("public", self.public, self.target.shape)
+            if self.public.ndim != len(self.target.shape) + 1:
+                raise ValueError(
+                    f"The public images are {self.public.shape}: they must be "
+                    f"{('M', *self.target.shape)}, for M images."
+                )
         if self.similar is not None:
             validation.check_images("similar", self.similar, self.target.shape)
             expected = self.victims, self.batch_size, *self.target.shape
@@ -141,15 +146,6 @@ class SharedUpdate:
         standardized.refuse_numbers(self.target.shape, self.mean, self.deviation)
         target = standardized.of_pixels(self.target, self.mean, self.deviation)
         return dataclasses.replace(self, target=target, mean=None, deviation=None)
-
-    def _check_public(self) -> None:
-        shape = self.target.shape
-        validation.check_images("public", self.public, shape)
-        if np.ndim(self.public) != len(shape) + 1:
-            raise ValueError(
-                f"The public images are {np.shape(self.public)}: they must be "
-                f"{('M', *shape)}, for M images."
-            )
 
     @property
     def victims(self) -> int:

@@ -91,6 +91,10 @@ class Config:
     statistics_weight: float | Array = 0.1
     group_weight: float | Array = 0.01
 
+    def __post_init__(self) -> None:
+        """Refuses weights of total variation that are negative, or none."""
+        refuse_weights(self.tv_weight)
+
 
 def attack(
     key: Array, knowledge: SharedUpdate, config: Config = Config()
@@ -111,7 +115,6 @@ def attack(
     """
     knowledge = knowledge.checked()
     refuse_flat(knowledge.target.shape)
-    refuse_weights(config.tv_weight)
     keys = jax.vmap(jax.random.split)(keys_of(key, knowledge.victims))  # [V, 2]
     x = initial_images.sown(config.seed, keys[:, 0], knowledge, config.restarts)
     # The restarts agree on images, and so on one order of labels.

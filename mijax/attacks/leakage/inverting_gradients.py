@@ -72,6 +72,10 @@ class Config:
     learning_rate: float | Array = 0.025
     tv_weight: float | Array | tuple[float | Array, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
 
+    def __post_init__(self) -> None:
+        """Refuses weights of total variation that are negative, or none."""
+        refuse_weights(self.tv_weight)
+
 
 def attack(
     key: Array, knowledge: SharedUpdate, config: Config = Config()
@@ -93,7 +97,6 @@ def attack(
         lack what they need, if `steps` is negative, or if `restarts` is not positive.
     """
     refuse_flat(knowledge.target.shape)
-    refuse_weights(config.tv_weight)
     knowledge, x, labels = image_search.begin(key, knowledge, config, config.label_rule)
     weights = jnp.ravel(jnp.asarray(config.tv_weight))  # [W]
     x, labels = (jnp.concatenate([each] * len(weights), 1) for each in (x, labels))

@@ -77,6 +77,10 @@ class Config:
     tv_weight: float | Array = 1e-2
     order_weight: float | Array = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuses weights of total variation that are negative, or none."""
+        refuse_weights(self.tv_weight)
+
 
 def attack(
     key: Array, knowledge: SharedUpdate, config: Config = Config()
@@ -97,7 +101,6 @@ def attack(
         negative, or if `restarts` is not positive.
     """
     refuse_flat(knowledge.target.shape)
-    refuse_weights(config.tv_weight)
     knowledge = knowledge.checked()
     labels = label_rules.labels_of(knowledge, config.label_rule)  # [V, B]
     epochs, batch = _epochs(knowledge), knowledge.batch_size

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from mijax.core import concrete
@@ -32,10 +33,10 @@ def total_variation(x: Array) -> Array:
 
 
 def refuse_weights(given: Any) -> None:
-    """Raises ValueError if there is no weight, or a concrete one is negative."""
-    weights = jnp.asarray(given)
-    known = concrete(weights)
-    if not weights.size or (known is not None and known.min() < 0):
+    """Raises ValueError if there is no weight, or one that is known is negative."""
+    weights = given if isinstance(given, tuple | list) else (given,)
+    known = [weight for weight in map(concrete, weights) if weight is not None]
+    if not weights or any(np.any(weight < 0) for weight in known):
         raise ValueError(f"tv_weight is {given}: give a weight of 0 or more.")
 
 

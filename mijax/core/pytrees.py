@@ -32,28 +32,26 @@ def hyper_parameters(cls: type[T]) -> type[T]:
     own: Callable[[Any], None] = getattr(cls, "__post_init__", lambda self: None)
 
     def check(self: Any) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        values = [(f, getattr(self, f.name)) for f in dataclasses.fields(self)]
+        for field, value in values:
             numbers = concrete(value)
             if numbers is not None and not np.all(np.isfinite(numbers)):
                 raise ValueError(f"{field.name} is {value}: it must be finite.")
-            if field.metadata.get("static"):
-                _refuse_other_kinds(field.name, value, field.default)
-            elif isinstance(value, str):
+            size = field.metadata.get("static") and type(field.default) is int
+            if size and not isinstance(value, int | np.integer):
+                raise ValueError(
+                    f"{field.name} is {value!r}: it must be a whole number."
+                )
+            if isinstance(value, str) and not field.metadata.get("static"):
                 raise ValueError(f"{field.name} is {value!r}: it must be a number.")
         own(self)
+        for field, value in values:
+            function = field.metadata.get("static") and callable(field.default)
+            if function and not callable(value):
+                raise ValueError(f"{field.name} is {value!r}: it must be a function.")
 
     setattr(cls, "__post_init__", check)  # noqa: B010
     return pytree(cls)
-
-
-def _refuse_other_kinds(name: str, value: Any, default: Any) -> None:
-    """Refuses a static value that is no size or no function where its default is."""
-    sizes = int, np.integer
-    if type(default) is int and not isinstance(value, sizes):
-        raise ValueError(f"{name} is {value!r}: it must be a whole number.")
-    if callable(default) and not callable(value):
-        raise ValueError(f"{name} is {value!r}: it must be a function.")
 
 
 def concrete(value: Any) -> np.ndarray | None:

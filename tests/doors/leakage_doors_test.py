@@ -275,6 +275,10 @@ def test_densities_of_no_noise(name, given):
             "bins is 4 but there are 0 public images",
         ),
         (
+            lambda: federation.share(KEY, Recipe(), None, None, None, 0.1),
+            r"defense is 0.1: give one of mijax.defenses, or Defense\(\) for",
+        ),
+        (
             lambda: dataclasses.replace(client()[0], batch_size=1.0),
             "batch_size is 1.0: it must be a whole number",
         ),

@@ -196,7 +196,7 @@ QUICK = Study(
     attacks=attacks(
         cpl.Config(steps=30),
         ggl.Config(steps=60, population=32, elite=6),
-        bayes_optimal.Config(steps=600),
+        bayes_optimal.Config(steps=2_000),
         learning_to_invert.Config(steps=600),
     ),
     caption="By defense and strength, the share of images recovered by each adversary",

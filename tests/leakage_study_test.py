@@ -422,6 +422,25 @@ def test_a_small_study_is_measured(start, monkeypatch):
     assert len(drawn) == 6 and drawn[1].endswith("network_1-000000")
 
 
+def test_data_sets_of_other_shapes_share_no_model(start, monkeypatch):
+    small = images()
+    wide = dataclasses.replace(small, name="wide", images=small.images[:, :7])
+    monkeypatch.setattr(clients, "load", lambda n, *_: {"toy": small, "wide": wide}[n])
+    given = types.SimpleNamespace(chunk=None, null="none")
+    monkeypatch.setattr(leakage.flags, "FLAGS", given)
+    start.figures.mkdir()
+    study = small_study("toy")
+    first = dataclasses.replace(study.cases[0], model=Model(_perceptron))
+    both = tuple(dataclasses.replace(first, dataset=n) for n in ("toy", "wide"))
+    study = dataclasses.replace(study, cases=both, defenses=study.defenses[:1])
+    page = leakage.measure(start, study)
+    assert {record.label("data") for record in page.results} == {"toy", "wide", ""}
+
+
+def _perceptron(classes):
+    return MLP(classes, (6,))
+
+
 def test_curves_stand_beside_their_baseline(tmp_path):
     def record(defense, strength, value):
         labels = {"defense": defense} | ({"strength": strength} if strength else {})

@@ -597,22 +597,23 @@ def steps_of_the_fall(trace: np.ndarray, share: float = 0.999) -> np.ndarray:
 def measure(run: Run, study: Study) -> report.Page:
     """Attacks every case by every attack through every defense, and judges."""
     load = functools.cache(clients_of.load)
-    models: dict[tuple[Model, int], Target] = {}
+    models: dict[tuple[str, Model, int], Target] = {}
     records, caveats, task = [], list(study.caveats), None
     shown: dict[str, dict[str, np.ndarray]] = {}
     for case in study.cases:
         loaded = load(case.dataset, run.data_dir)
         clients = clients_of.choose(loaded, case.victims, case.batch, run.seed)
-        draws, every = [(case.model, draw) for draw in range(case.networks)], []
-        for each in draws:
+        every, draws = [], range(case.networks)
+        for draw in draws:
+            each = case.dataset, case.model, draw
             if each not in models:
-                models[each], hits = sent(run, case, loaded, each[1])
+                models[each], hits = sent(run, case, loaded, draw)
                 every += [] if hits is None else [hits]
         if every:
             own = {k: v for k, v in case.labels.items() if k != "batch"}
             hits = metric(np.concatenate(every))
             records.append(Record(own, "target_test_accuracy", hits))
-        targets = [models[each] for each in draws]
+        targets = [models[case.dataset, case.model, draw] for draw in draws]
         normalized = targets[0].running_statistics is not None
         whose = {"data": case.dataset, **case.labels}
         if normalized:

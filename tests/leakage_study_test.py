@@ -432,7 +432,8 @@ def test_data_sets_of_other_shapes_share_no_model(start, monkeypatch):
     study = small_study("toy")
     first = dataclasses.replace(study.cases[0], model=Model(_perceptron))
     both = tuple(dataclasses.replace(first, dataset=n) for n in ("toy", "wide"))
-    study = dataclasses.replace(study, cases=both, defenses=study.defenses[:1])
+    one = {"defenses": study.defenses[:1], "rows": ("data", *study.rows)}
+    study = dataclasses.replace(study, cases=both, **one)
     page = leakage.measure(start, study)
     assert {record.label("data") for record in page.results} == {"toy", "wide", ""}
 

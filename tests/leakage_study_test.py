@@ -117,6 +117,16 @@ class TestClients:
         np.testing.assert_array_equal(victims.x, again.x)
         assert not np.array_equal(victims.x, other.x)
 
+    def test_parts_are_the_whole_in_nulls_too(self, victims):
+        parts = [victims.part(index, 3) for index in range(3)]
+        for whole, own in [
+            (victims, parts),
+            (victims.before, [part.before for part in parts]),
+        ]:
+            for name in ("x", "labels", "similar"):
+                together = np.concatenate([getattr(part, name) for part in own])
+                np.testing.assert_array_equal(together, getattr(whole, name))
+
     def test_refuses_more_victims_than_images(self):
         with pytest.raises(ValueError, match="40 victims of 2 images are more"):
             clients.choose(images(), 40, 2, 0)
@@ -214,6 +224,28 @@ class TestRecovery:
             tuple(shared),
             tuple(expected),
         )
+
+    def test_each_epoch_but_the_first_has_an_order_of_its_own(self):
+        orders = np.array(leakage._orders(jax.random.key(0), 3, 6)).reshape(3, 6)
+        np.testing.assert_array_equal(np.sort(orders), np.tile(np.arange(6), (3, 1)))
+        np.testing.assert_array_equal(orders[0], np.arange(6))
+        assert len({tuple(order) for order in orders}) == 3
+
+    @pytest.mark.parametrize("taken", [1, 2])
+    def test_epochs_are_trained_in_their_orders(self, start, victims, taken):
+        told = []
+
+        def attack(key, knowledge, config) -> Reconstruction:
+            jax.debug.callback(told.append, jax.tree.leaves(knowledge.update)[-1])
+            return inverting_gradients.attack(key, knowledge, config)
+
+        who = adversary(attack, knows=frozenset({"labels"}))
+        recipe = Recipe(local_steps=4 // taken, local_batch=taken)
+        for epochs in (1, 2):
+            given = {"recipe": recipe, "epochs": epochs, "chunk": 5}
+            leakage.recover(start, f"{epochs}", victims, who, tiny.target(), **given)
+        same = [np.allclose(*pair, atol=1e-6) for pair in zip(*told, strict=True)]
+        assert all(same) if taken == 2 else not all(same)  # A whole batch has no order.
 
     def test_programs_are_compiled_once(self, start, victims):
         leakage.recover(start, "1", victims, adversary(), tiny.target(1), chunk=5)
@@ -351,7 +383,7 @@ def small_study(dataset):
         title="Toy",
         cases=(
             Case(dataset, Model(lambda classes: MLP(classes, (6,))), 3, 2),
-            Case(dataset, Model(lambda classes: Normalized()), 3, 2),
+            Case(dataset, Model(lambda classes: Normalized()), 3, 2, networks=3),
         ),
         attacks={"toy": Attack(inverting_gradients, CONFIG, {"attack": "toy"})},
         caption="All",
@@ -386,6 +418,28 @@ def test_a_small_study_is_measured(start, monkeypatch):
     assert told["post-processing"] == "none, gaussian"
     assert told["threat model of Carletti et al. (2025)"].startswith("C, parameter")
     assert page.n == 24  # Images, through two defenses, of two networks.
+    drawn = sorted(path.stem for path in (start.workdir / "results").glob("*training*"))
+    assert len(drawn) == 6 and drawn[1].endswith("network_1-000000")
+
+
+def test_data_sets_of_other_shapes_share_no_model(start, monkeypatch):
+    small = images()
+    wide = dataclasses.replace(small, name="wide", images=small.images[:, :7])
+    monkeypatch.setattr(clients, "load", lambda n, *_: {"toy": small, "wide": wide}[n])
+    given = types.SimpleNamespace(chunk=None, null="none")
+    monkeypatch.setattr(leakage.flags, "FLAGS", given)
+    start.figures.mkdir()
+    study = small_study("toy")
+    first = dataclasses.replace(study.cases[0], model=Model(_perceptron))
+    both = tuple(dataclasses.replace(first, dataset=n) for n in ("toy", "wide"))
+    one = {"defenses": study.defenses[:1], "rows": ("data", *study.rows)}
+    study = dataclasses.replace(study, cases=both, **one)
+    page = leakage.measure(start, study)
+    assert {record.label("data") for record in page.results} == {"toy", "wide", ""}
+
+
+def _perceptron(classes):
+    return MLP(classes, (6,))
 
 
 def test_curves_stand_beside_their_baseline(tmp_path):

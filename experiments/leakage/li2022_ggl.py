@@ -9,12 +9,14 @@ fourth knows each defense's density (Bayes-optimal, Balunovic et al. ICLR 2022),
 fifth is trained through the defense (Learning to Invert, Wu et al. UAI 2023). Beside
 that last one stands what it makes of another client's update.
 
-    python -m experiments li2022_ggl                         # 2 CPU cores, 13 min
+    python -m experiments li2022_ggl                         # 2 CPU cores, 70 min
     python -m experiments li2022_ggl --defenses=prune        # one defense
     python -m experiments li2022_ggl --preset=paper          # 100 victims, for a GPU
 
 Expected: noise of .1, pruning of 99 % and signs hide everything from CPL; GGL still
-finds faces at 18 dB (mean image 17.2), but for DP-SGD of multiplier .1 and more.
+finds faces at 18 dB (mean image 17.2), but for DP-SGD of multiplier .1 and more. Who
+knows the density of noise of .01 has 27 to 28 dB, where naive CPL has .7 of the images
+through Gaussian noise and none through Laplace noise.
 """
 
 import dataclasses
@@ -196,7 +198,7 @@ QUICK = Study(
     attacks=attacks(
         cpl.Config(steps=30),
         ggl.Config(steps=60, population=32, elite=6),
-        bayes_optimal.Config(steps=600),
+        bayes_optimal.Config(steps=2_000),
         learning_to_invert.Config(steps=600),
     ),
     caption="By defense and strength, the share of images recovered by each adversary",

@@ -99,6 +99,9 @@ class Case:
       train: whether batch normalization, where there is any, is in training mode, as at
         clients; else by running statistics, which is an upper bound on what leaks.
       recipe: how they train apart from that: their local steps.
+      epochs: that those steps make of a batch, the first in the batch's order, each
+        other one in an order of its own, which nobody knows.
+      networks: drawn, each sent to as many of the victims: intervals are over both.
     """
 
     dataset: str
@@ -109,6 +112,8 @@ class Case:
     attacks: tuple[str, ...] = ()
     train: bool = True
     recipe: Recipe = Recipe()
+    epochs: int = 1
+    networks: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +210,7 @@ class Study:
     columns: tuple[str, ...]
     grid: tuple[str, ...]
     contrast: Mapping[str, str]
-    curves: tuple[Curve, ...]
+    curves: tuple[Curve, ...] = ()
     defenses: tuple[Defended, ...] = (Defended(),)
     task: utility.Task | None = None
     criteria: Mapping[str, float] = dataclasses.field(
@@ -216,9 +221,20 @@ class Study:
     caveats: tuple[str, ...] = ()
 
 
-def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
-    """Defines the flags of a paper's studies, and returns its `main`."""
-    every = {**quick.attacks, **paper.attacks}
+def main(
+    name: str, *, quick: Study, paper: Study, more: Mapping[str, Study] | None = None
+) -> Callable[[], None]:
+    """Defines the flags of a paper's studies, and returns its `main`.
+
+    Args:
+      name: of the module.
+      quick: the study of `--preset=quick`.
+      paper: that of `--preset=paper`.
+      more: further quick ones, by their kind.
+    """
+    more = more or {}
+    studies = quick, paper, *more.values()
+    every = {name: a for study in studies for name, a in study.attacks.items()}
     kinds = list(dict.fromkeys(d.labels["defense"] for d in quick.defenses if d.labels))
     flags.DEFINE_integer(
         "num_victims", None, "Clients attacked in each case.", lower_bound=1
@@ -243,7 +259,10 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
         if trained and model.steps and values["target.steps"].present:
             model = dataclasses.replace(model, steps=values["target.steps"].value)
         victims = values.num_victims or case.victims
-        return dataclasses.replace(case, model=model, victims=victims)
+        networks = min(case.networks, victims)
+        return dataclasses.replace(
+            case, model=model, victims=victims, networks=networks
+        )
 
     def changed(study: Study) -> Study:
         values, cases = flags.FLAGS, study.cases
@@ -273,7 +292,7 @@ def main(name: str, *, quick: Study, paper: Study) -> Callable[[], None]:
 
     return harness.main(
         name,
-        quick={"updates": quick},
+        quick={"updates": quick, **more},
         paper={"updates": paper},
         changed=changed,
         measure=measure,
@@ -305,12 +324,16 @@ NULLS: Mapping[str, Null | None] = {"none": None, "others": others, "zeros": zer
 # Recovery -----------------------------------------------------------------------------
 
 
-def sent(run: Run, case: Case, loaded: Dataset) -> tuple[Target, np.ndarray | None]:
+def sent(
+    run: Run, case: Case, loaded: Dataset, draw: int = 0
+) -> tuple[Target, np.ndarray | None]:
     """The model that clients are sent; if trained, its hits on 1,000 test images."""
     model, shape = case.model, loaded.images.shape[1:]
     module, key = model.network(len(loaded.names)), run.key
     if model.stream is not None:
         key = jax.random.fold_in(key, model.stream)
+    if draw:
+        key = jax.random.fold_in(key, draw)
     if not model.steps:
         variables = (
             initialization.initialize(key, module, shape)
@@ -323,7 +346,7 @@ def sent(run: Run, case: Case, loaded: Dataset) -> tuple[Target, np.ndarray | No
     variables = model.published(run.data_dir) if model.published else None
     return run.train(
         key,
-        f"{case.labels.get('network', 'target')}-{model.steps}",
+        f"{case.labels.get('network', 'target')}-{model.steps}" + _of(draw),
         module,
         TrainTest(known, dataclasses.replace(loaded, **first)),
         optimizer=optax.adam(1e-3),
@@ -343,6 +366,7 @@ def recover(
     defended: Defended = Defended(),
     *,
     recipe: Recipe = Recipe(),
+    epochs: int = 1,
     chunk: int,
     null: Null | None = None,
 ) -> dict[str, np.ndarray]:
@@ -358,6 +382,7 @@ def recover(
       target: the honest model.
       defended: what they do to what they share.
       recipe: how they train.
+      epochs: in orders of their own, as `Case` has them.
       chunk: victims at a time.
       null: in a null case, what becomes of the knowledge of the clients before.
 
@@ -390,7 +415,11 @@ def recover(
         rows = (start + np.arange(chunk)) % number  # The last chunk is filled up.
         share_keys, attack_keys = jax.vmap(jax.random.split, out_axes=1)(keys[rows])
         x, labels = jnp.asarray(sharing.x[rows]), jnp.asarray(sharing.labels[rows])
-        update = shared_updates(share_keys, recipe, target, x, labels, defense)
+        taken = x, labels
+        if epochs > 1:
+            orders = jax.vmap(_orders, (0, None, None))(share_keys, epochs, batch)
+            taken = tuple(jax.vmap(jnp.take, (0, 0, None))(t, orders, 0) for t in taken)
+        update = shared_updates(share_keys, recipe, target, *taken, defense)
         similar = None
         if attack.first_guess is not None:
             similar = _guessed(run.key, attack.first_guess, sharing, rows)
@@ -419,6 +448,19 @@ def recover(
     ]
     fields = [field for field in parts[0] if parts[0][field].ndim]
     return {field: np.concatenate([part[field] for part in parts]) for field in fields}
+
+
+def _orders(key: Array, epochs: int, batch: int) -> Array:
+    """Which example each step of all epochs takes: the first epoch's in order."""
+    keys, rows = jax.random.split(key, epochs - 1), jnp.arange(batch)
+    others = jax.vmap(jax.random.permutation, (0, None))(keys, rows)
+    return jnp.concatenate([rows, others.ravel()])
+
+
+def _with_key_of(run: Run, draw: int) -> Run:
+    """The run with the key of a network that was drawn; the first has the run's."""
+    key = jax.random.fold_in(run.key, draw) if draw else run.key
+    return dataclasses.replace(run, key=key)
 
 
 @jax.jit
@@ -555,19 +597,24 @@ def steps_of_the_fall(trace: np.ndarray, share: float = 0.999) -> np.ndarray:
 def measure(run: Run, study: Study) -> report.Page:
     """Attacks every case by every attack through every defense, and judges."""
     load = functools.cache(clients_of.load)
-    models: dict[Model, Target] = {}
+    models: dict[tuple[str, Model, int], Target] = {}
     records, caveats, task = [], list(study.caveats), None
     shown: dict[str, dict[str, np.ndarray]] = {}
     for case in study.cases:
         loaded = load(case.dataset, run.data_dir)
         clients = clients_of.choose(loaded, case.victims, case.batch, run.seed)
-        if case.model not in models:
-            models[case.model], hits = sent(run, case, loaded)
-            if hits is not None:
-                own = {k: v for k, v in case.labels.items() if k != "batch"}
-                records.append(Record(own, "target_test_accuracy", metric(hits)))
-        target = models[case.model]
-        normalized = target.running_statistics is not None
+        every, draws = [], range(case.networks)
+        for draw in draws:
+            each = case.dataset, case.model, draw
+            if each not in models:
+                models[each], hits = sent(run, case, loaded, draw)
+                every += [] if hits is None else [hits]
+        if every:
+            own = {k: v for k, v in case.labels.items() if k != "batch"}
+            hits = metric(np.concatenate(every))
+            records.append(Record(own, "target_test_accuracy", hits))
+        targets = [models[case.dataset, case.model, draw] for draw in draws]
+        normalized = targets[0].running_statistics is not None
         whose = {"data": case.dataset, **case.labels}
         if normalized:
             whose["mode"] = "training" if case.train else INFERENCE
@@ -579,19 +626,24 @@ def measure(run: Run, study: Study) -> report.Page:
             rows.setdefault(words({"": name}), x)
         for attack, defended in cells(study, case, clients, normalized):
             labels = {**whose, **defended.labels, **attack.labels}
-            found = recover(
-                run,
-                _file(labels),
-                clients,
-                attack,
-                target,
-                defended,
-                recipe=dataclasses.replace(
-                    case.recipe, train=normalized and case.train
-                ),
-                chunk=flags.FLAGS.chunk or _CHUNKS[run.preset],
-                null=NULLS[flags.FLAGS.null] or NULLS[attack.null],
-            )
+            parts = [
+                recover(
+                    _with_key_of(run, draw),
+                    _file(labels) + _of(draw),
+                    clients.part(draw, case.networks),
+                    attack,
+                    target,
+                    defended,
+                    recipe=dataclasses.replace(
+                        case.recipe, train=normalized and case.train
+                    ),
+                    epochs=case.epochs,
+                    chunk=flags.FLAGS.chunk or _CHUNKS[run.preset],
+                    null=NULLS[flags.FLAGS.null] or NULLS[attack.null],
+                )
+                for draw, target in enumerate(targets)
+            ]
+            found = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
             paper = attack.published.get(case.dataset)
             own, ordered = judged(clients, found, labels, study.criteria, paper)
             records += own
@@ -605,7 +657,7 @@ def measure(run: Run, study: Study) -> report.Page:
                 )
         if study.task is not None:
             task = data.train_test(loaded, test_fraction=0.3, seed=run.seed)
-            records += _costs(run, study, study.task, target, task)
+            records += _costs(run, study, study.task, targets[0], task)
     results = Results([*records, *study.more(study, task)])
     return _page(run, study, results, shown, caveats)
 
@@ -640,6 +692,10 @@ def _costs(
 
 
 # The page -----------------------------------------------------------------------------
+
+
+def _of(draw: int) -> str:
+    return f"-network_{draw}" if draw else ""
 
 
 def _file(labels: Mapping[str, str]) -> str:

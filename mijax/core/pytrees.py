@@ -25,16 +25,30 @@ def pytree(cls: type[T]) -> type[T]:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
 def hyper_parameters(cls: type[T]) -> type[T]:
-    """Makes a `pytree` that refuses numbers that are NaN or infinite, by name."""
+    """Makes a `pytree` that refuses numbers that are NaN or infinite, by name.
+
+    Static sizes are whole numbers, and static functions can be called.
+    """
     own: Callable[[Any], None] = getattr(cls, "__post_init__", lambda self: None)
 
     def check(self: Any) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        values = [(f, getattr(self, f.name)) for f in dataclasses.fields(self)]
+        for field, value in values:
             numbers = concrete(value)
             if numbers is not None and not np.all(np.isfinite(numbers)):
                 raise ValueError(f"{field.name} is {value}: it must be finite.")
+            size = field.metadata.get("static") and type(field.default) is int
+            if size and not isinstance(value, int | np.integer):
+                raise ValueError(
+                    f"{field.name} is {value!r}: it must be a whole number."
+                )
+            if isinstance(value, str) and not field.metadata.get("static"):
+                raise ValueError(f"{field.name} is {value!r}: it must be a number.")
         own(self)
+        for field, value in values:
+            function = field.metadata.get("static") and callable(field.default)
+            if function and not callable(value):
+                raise ValueError(f"{field.name} is {value!r}: it must be a function.")
 
     setattr(cls, "__post_init__", check)  # noqa: B010
     return pytree(cls)

@@ -73,9 +73,25 @@ def _threshold(magnitude: Array, updates: Any) -> Any:
 
 
 def _largest(x: Array, rate: Array) -> Array:
-    largest_first = jnp.argsort(-jnp.abs(x), stable=True)
-    kept = jnp.arange(x.size) < x.size - strength.number_of(rate, x.size)
-    return jnp.where(jnp.zeros(x.size, bool).at[largest_first].set(kept), x, 0)
+    """Keeps the largest numbers `[D]`; sorts nothing, which is slow on CPU.
+
+    Magnitudes are ordered as their bits are, so that the smallest of those that are
+    kept is found bit by bit, by counting.
+    """
+    wide = jnp.abs(x).astype(jnp.promote_types(x.dtype, jnp.float32))
+    size = 8 * wide.dtype.itemsize
+    bits = jax.lax.bitcast_convert_type(wide, jnp.dtype(f"uint{size}"))
+    number = x.size - strength.number_of(rate, x.size)
+
+    def with_bit(index: Array, least: Array) -> Array:
+        higher = least | jnp.left_shift(jnp.ones((), bits.dtype), size - 2 - index)
+        return jnp.where(jnp.sum(bits >= higher) >= number, higher, least)
+
+    zero = jnp.zeros((), bits.dtype)
+    least = jax.lax.fori_loop(0, size - 1, with_bit, zero)  # The sign's bit is 0.
+    above, equal = bits > least, bits == least
+    first = jnp.cumsum(equal) <= number - jnp.sum(above)
+    return jnp.where(above | (equal & first), x, 0)
 
 
 def _checked(rate: float | Array) -> Array:

@@ -7,7 +7,8 @@ most and the task least. All other gradients are shared as they are.
 Guarantees nothing. Known circumvention: an adversary who leaves the defended layer out
 of the gradients that are matched sees an undefended update (Balunović et al. 2022).
 
-Departure: the authors defend single images; for a batch, scores are averaged over it.
+Departures: the authors defend single images; for a batch, scores are averaged over it.
+They divide by r_i, not by its magnitude: features below 0 (tanh) are ordered otherwise.
 
 References:
   Sun et al. Soteria: provable defense against privacy leakage in federated learning
@@ -47,6 +48,8 @@ def soteria(
         layer, the target has no features, or the transformation is not given the extra
         arguments `target` and `x [B, *shape]`, as `federation.share` gives them.
     """
+    if examples is not None and examples < 1:
+        raise ValueError(f"examples is {examples}: it must be 1 or more.")
     hide = _Hide(strength.share("Soteria's rate", rate), layer, examples)
     return Defense(
         update=optax.GradientTransformationExtraArgs(strength.no_state, hide)

@@ -23,8 +23,13 @@ def non_negative(name: str, given: float | Array) -> Array:
 
 
 def at_least_one(name: str, given: float | Array) -> Array:
-    """Returns a strength of 1 or more as an array, or refuses it by its name."""
-    return _checked(name, given, lambda value: value >= 1, "1 or more, and finite")
+    """Returns a number of 1 or more as an array, or refuses it by its name."""
+    return _checked(
+        name,
+        given,
+        lambda value: (value >= 1) & (value == np.floor(value)),
+        "1 or more, whole and finite",
+    )
 
 
 def share(name: str, given: float | Array) -> Array:

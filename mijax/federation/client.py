@@ -275,6 +275,11 @@ def share(
     Raises:
       ValueError: as `client_update`, or if labels are no classes of the target.
     """
+    if not isinstance(defense, Defense):
+        raise ValueError(
+            f"The defense is {defense!r}: give one of mijax.defenses, or Defense() for "
+            "none."
+        )
     _refuse_batches(x, labels, target)
     refuse_other_classes(labels, target)
     key = independent(key)

@@ -54,6 +54,11 @@ class SharedUpdate:
 
     def __post_init__(self) -> None:
         """Raises if the batch is empty; `checked` raises for shapes."""
+        if not isinstance(self.batch_size, int | np.integer):
+            raise ValueError(
+                f"batch_size is {self.batch_size!r}: it must be a whole number, the "
+                "same for all clients."
+            )
         if self.batch_size < 1:
             raise ValueError(
                 f"batch_size is {self.batch_size}: a client shares what 1 or more "
@@ -65,6 +70,9 @@ class SharedUpdate:
         _alike("update", self.update, self.target.trained)
         validation.check_finite("The public images", self.public)
         validation.check_finite("The similar images", self.similar)
+        if len(self.target.shape) == 3:
+            validation.check_pixels("public", self.public)
+            validation.check_pixels("similar", self.similar)
         validation.check_finite("The prior's parameters", self.prior)
         validation.check_finite("The shared update's leaves ", self.update)
         validation.check_finite("The shared statistics' leaves ", self.statistics)
@@ -90,6 +98,11 @@ class SharedUpdate:
         # Where an integer stands, the constructor may be making axes for `vmap`.
         rate = jnp.asarray(self.recipe.learning_rate)
         dataclasses.replace(self.recipe, learning_rate=rate)
+        if self.prior is not None and not isinstance(self.prior, Prior):
+            raise ValueError(
+                f"The prior is a {type(self.prior).__name__}: give a mijax.core.Prior, "
+                "such as mijax.priors.load(...) or Prior.from_linen(...)."
+            )
         update = _alike("update", self.update, self.target.trained)
         statistics = self.statistics
         if statistics is not None:
@@ -108,7 +121,15 @@ class SharedUpdate:
                     f"labels are {np.shape(self.labels)}: they must be {expected}, one "
                     "for each example of each client."
                 )
+        if self.public is not None:
+            validation.check_images("public", self.public, self.target.shape)
+            if self.public.ndim != len(self.target.shape) + 1:
+                raise ValueError(
+                    f"The public images are {self.public.shape}: they must be "
+                    f"{('M', *self.target.shape)}, for M images."
+                )
         if self.similar is not None:
+            validation.check_images("similar", self.similar, self.target.shape)
             expected = self.victims, self.batch_size, *self.target.shape
             if self.similar.shape != expected:
                 raise ValueError(

@@ -22,6 +22,7 @@ class Checkable(Protocol):
 
 
 K = TypeVar("K", bound=Checkable)
+_BEYOND = 0.01  # what resizing adds to pixels in [0, 1]
 
 
 def validate(knowledge: K) -> K:
@@ -81,6 +82,43 @@ def check_vector_of_labels(labels: Any, num_classes: int) -> None:
     check_labels(labels, num_classes)
     if labels.ndim != 1:
         raise ValueError(f"labels are {labels.shape}: they must be [V], one a victim.")
+
+
+def check_images(name: str, images: Any, shape: tuple[int, ...]) -> None:
+    """Checks that examples `[..., *shape]` are real numbers, and one or more.
+
+    Raises:
+      ValueError: if they are not.
+    """
+    dtype = getattr(images, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        what = _named(images) if dtype is None else f"of {dtype}"
+        raise ValueError(
+            f"The {name} images are {what}: give an array of floating-point numbers in "
+            "[0, 1], such as pixels / 255."
+        )
+    if images.shape[-len(shape) :] != shape or not images.size:
+        raise ValueError(
+            f"The {name} images are {images.shape}, but the target takes {shape}: "
+            f"resize or convert them first, to {('M', *shape)} of one or more."
+        )
+
+
+def check_pixels(name: str, images: Any) -> None:
+    """Checks that images `[..., H, W, C]`, where concrete, lie in [0, 1].
+
+    Raises:
+      ValueError: if they do not.
+    """
+    values = concrete(images)
+    if values is None or not values.size:
+        return
+    least, most = values.min(), values.max()
+    if least < -_BEYOND or most > 1 + _BEYOND:
+        raise ValueError(
+            f"The {name} images lie in [{least:g}, {most:g}]: give pixels in [0, 1]; "
+            "of a target of standardized images tell the mean and deviation."
+        )
 
 
 def check_finite(name: str, tree: Any) -> None:

@@ -1,5 +1,8 @@
 """DCGAN generator and critic, as Zhang et al. (2020) trained them for GMI.
 
+Departures: their critic normalizes each image's maps (instance normalization), and
+their generator's first normalization is of each feature, where ours is of each channel.
+
 References:
   Radford, Metz, Chintala. Unsupervised representation learning with deep
   convolutional generative adversarial networks. arXiv:1511.06434.

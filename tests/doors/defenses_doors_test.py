@@ -57,3 +57,18 @@ def test_pruning_a_share_of_a_hundred(rate):
     update = {"w": jnp.arange(1.0, 101.0)}
     change, _ = defense.update.update(update, defense.update.init(update))
     assert np.count_nonzero(change["w"]) == 100 - round(100 * rate)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("most", [1e4, 2.5, 0.5, 1e-39])
+def test_pruning_keeps_the_largest_and_the_first_of_equal_ones(dtype, rate, most):
+    numbers = np.random.default_rng(0).uniform(-most, most, 101)
+    x = np.asarray(np.round(numbers) if most > 1e-3 else numbers, jnp.dtype(dtype))
+    update = {"w": jnp.asarray(x)}
+    defense = defenses.pruning.prune(rate)
+    change, _ = defense.update.update(update, defense.update.init(update))
+    order = np.argsort(-np.abs(x.astype(np.float64)), stable=True)
+    expected = x.copy()
+    expected[order[101 - int(101 * rate) :]] = 0
+    np.testing.assert_array_equal(np.asarray(change["w"]), expected)

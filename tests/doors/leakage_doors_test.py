@@ -11,19 +11,23 @@ import tiny
 
 from mijax import federation
 from mijax.attacks import (
+    bayes_optimal,
     cpl,
     dlg,
+    ggl,
     grad_inversion,
     idlg,
     imprint,
     inverting_gradients,
+    learning_to_invert,
     linear_leak,
 )
 from mijax.attacks.leakage import gradient_distance, label_rules
 from mijax.attacks.leakage.total_variation import total_variation
 from mijax.core import Target
+from mijax.defenses import quantization, soteria
 from mijax.federation import Recipe
-from mijax.knowledge import SharedUpdate
+from mijax.knowledge import SharedUpdate, validate
 
 KEY = jax.random.key(0)
 STEPS = inverting_gradients.Config(steps=2, tv_weight=1e-2)
@@ -180,3 +184,112 @@ class TestStandardized:
         half = dataclasses.replace(client()[0], mean=0.5)
         with pytest.raises(ValueError, match="deviation None: give both"):
             inverting_gradients.attack(KEY, half, STEPS)
+
+
+class TestImages:
+    """Public and similar ones."""
+
+    PUBLIC = image((8, 8, 1))
+
+    @pytest.mark.parametrize(
+        ("public", "message"),
+        [
+            ((255 * PUBLIC).astype(np.uint8), r"images are of uint8: .*pixels / 255"),
+            ([1, 2], "public images are a list: give an array"),
+            (PUBLIC[:, :2], r"are \(2, 2, 8, 1\), but the target takes \(8, 8, 1\)"),
+            (PUBLIC[:0], r"are \(0, 8, 8, 1\), .* of one or more"),
+            (PUBLIC[0], r"are \(8, 8, 1\): they must be \('M', 8, 8, 1\)"),
+        ],
+    )
+    def test_of_another_kind(self, public, message):
+        known = dataclasses.replace(client()[0], public=public)
+        with pytest.raises(ValueError, match=message):
+            inverting_gradients.attack(KEY, known, STEPS)
+
+    @pytest.mark.parametrize("name", ["public", "similar"])
+    def test_that_are_no_pixels(self, name):
+        images = 255 * self.PUBLIC[:, None]
+        images = images[:, 0] if name == "public" else images
+        known = dataclasses.replace(client()[0], **{name: images})
+        with pytest.raises(ValueError, match=rf"{name} images lie in \[.*, 25.*\]: g"):
+            validate(known)
+
+    def test_similar_ones_of_integers(self):
+        similar = np.zeros((2, 1, *tiny.SHAPE), np.uint8)
+        known = dataclasses.replace(client()[0], similar=similar)
+        with pytest.raises(ValueError, match="similar images are of uint8"):
+            cpl.attack(KEY, known)
+
+
+@pytest.mark.parametrize(
+    ("attack", "changes", "message"),
+    [
+        (inverting_gradients, {"tv_weight": -1.0}, r"tv_weight is -1.0: give a weight"),
+        (inverting_gradients, {"tv_weight": ()}, r"tv_weight is \(\): give a weight"),
+        (grad_inversion, {"tv_weight": -1.0}, r"tv_weight is -1.0: give a weight"),
+        (inverting_gradients, {"tv_weight": "1e-2"}, "'1e-2': it must be a number"),
+        (inverting_gradients, {"steps": 2.5}, "steps is 2.5: it must be a whole"),
+        (inverting_gradients, {"restarts": "2"}, "restarts is '2': it must be a whole"),
+        (inverting_gradients, {"seed": 1}, "seed is 1: it must be a function"),
+        (learning_to_invert, {"width": 0}, "width is 0: it must be 1 or more"),
+        (learning_to_invert, {"features": 0}, "features is 0: it must be 1 or more"),
+        (learning_to_invert, {"batch_size": 0}, "batch_size is 0: it must be 1 or"),
+        (learning_to_invert, {"batch_size": 4}, "are 2 public images, .* takes 4: 4"),
+        (learning_to_invert, {"defense": None}, "defense is None: give what the"),
+        (bayes_optimal, {"density": None}, "density is None: give the defense's"),
+    ],
+)
+def test_hyper_parameters_of_other_kinds(attack, changes, message):
+    known = dataclasses.replace(client()[0], public=TestImages.PUBLIC)
+    with pytest.raises(ValueError, match=message):
+        attack.attack(KEY, known, attack.Config(**changes))
+
+
+def test_public_images_may_be_of_numpy():
+    known = dataclasses.replace(client()[0], public=TestImages.PUBLIC)
+    sizes = {"batch_size": 2, "width": 4, "features": 8}
+    config = learning_to_invert.Config(steps=1, **sizes)
+    found = jax.jit(learning_to_invert.attack)(KEY, known, config)
+    eager = learning_to_invert.attack(KEY, known, config)
+    np.testing.assert_allclose(found.x, eager.x, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["gaussian", "laplace", "rounded", "clipped"])
+def test_densities_of_no_noise(name, given):
+    rest = (bayes_optimal.exact(),) if name == "clipped" else ()
+    with pytest.raises(
+        ValueError, match="it must be above 0 and finite; of no defense"
+    ):
+        getattr(bayes_optimal, name)(given, *rest)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: quantization.stochastic(1.5), "levels is 1.5: .* whole and finite"),
+        (lambda: soteria.soteria(0.4, examples=0), "examples is 0: it must be 1 or"),
+        (lambda: label_rules.learning_rate(client()[0]), "local_steps is 0: clients"),
+        (
+            lambda: imprint.plant(client()[0].target, TestImages.PUBLIC[:0], 4),
+            "bins is 4 but there are 0 public images",
+        ),
+        (
+            lambda: federation.share(KEY, Recipe(), None, None, None, 0.1),
+            r"defense is 0.1: give one of mijax.defenses, or Defense\(\) for",
+        ),
+        (
+            lambda: dataclasses.replace(client()[0], batch_size=1.0),
+            "batch_size is 1.0: it must be a whole number",
+        ),
+        (
+            lambda: ggl.attack(
+                KEY, dataclasses.replace(client()[0], prior=lambda z: z)
+            ),
+            "prior is a function: give a mijax.core.Prior",
+        ),
+    ],
+)
+def test_other_numbers_and_kinds(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -30,6 +30,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
@@ -43,7 +44,7 @@ from mijax.attacks.leakage import (
 from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
 from mijax.attacks.leakage.total_variation import refuse_flat, total_variation
-from mijax.core import hyper_parameters, static
+from mijax.core import concrete, hyper_parameters, static
 from mijax.knowledge import SharedUpdate
 
 Density = Callable[[Any, Any], Array]
@@ -131,14 +132,25 @@ def _clipped(norm: Array, density: Density, update: Any, observed: Any) -> Array
     return density(jax.tree.map(lambda u: shrink * u, update), observed)
 
 
+def _positive(name: str, given: float | Array) -> float | Array:
+    """Returns a number above 0, or refuses it by its name."""
+    known = concrete(given) if isinstance(given, jax.Array) else np.asarray(given)
+    if known is not None and not np.all((known > 0) & np.isfinite(known)):
+        raise ValueError(
+            f"The density's {name} is {given}: it must be above 0 and finite; of no "
+            "defense the density is exact()."
+        )
+    return given
+
+
 def gaussian(deviation: float | Array) -> Density:
     """Of noise of a standard deviation, which is above 0."""
-    return Partial(_gaussian, deviation)
+    return Partial(_gaussian, _positive("deviation", deviation))
 
 
 def laplace(scale: float | Array) -> Density:
     """Of Laplace noise of a scale, which is above 0."""
-    return Partial(_laplace, scale)
+    return Partial(_laplace, _positive("scale", scale))
 
 
 def exact() -> Density:
@@ -163,12 +175,12 @@ def signs() -> Density:
 
 def rounded(levels: float | Array) -> Density:
     """Of unbiased rounding to levels: 1 less the distance in steps, above .05."""
-    return Partial(_rounded, levels)
+    return Partial(_rounded, _positive("levels", levels))
 
 
 def clipped(norm: float | Array, density: Density) -> Density:
     """Of clipping to a length before another defense; of examples, in batches of 1."""
-    return Partial(_clipped, norm, density)
+    return Partial(_clipped, _positive("norm", norm), density)
 
 
 @hyper_parameters
@@ -211,8 +223,12 @@ def attack(
       ValueError: if the update is not the target's, if the rule of labels or the seed
         lack what they need, if `steps` is negative, or if `restarts` is not positive.
     """
-    shape = knowledge.target.shape
-    refuse_flat(shape)
+    refuse_flat(knowledge.target.shape)
+    if not callable(config.density):
+        raise ValueError(
+            f"density is {config.density!r}: give the defense's, such as "
+            "bayes_optimal.gaussian(deviation), or exact() for none."
+        )
     knowledge, x, labels = image_search.begin(key, knowledge, config, config.label_rule)
     roughness = jnp.asarray(config.roughness)
     if knowledge.public is not None:

@@ -49,6 +49,7 @@ from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
 from mijax.attacks.leakage.total_variation import (
     refuse_flat,
+    refuse_weights,
     total_variation,
 )
 from mijax.batching import keys_of
@@ -89,6 +90,10 @@ class Config:
     norm_weight: float | Array = 1e-6
     statistics_weight: float | Array = 0.1
     group_weight: float | Array = 0.01
+
+    def __post_init__(self) -> None:
+        """Refuses weights of total variation that are negative, or none."""
+        refuse_weights(self.tv_weight)
 
 
 def attack(

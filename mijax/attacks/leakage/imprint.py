@@ -23,6 +23,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from mijax import core
@@ -77,7 +78,7 @@ def plant(target: Target, public: Array, bins: int, gain: float = 1.0) -> Target
       ValueError: if there are fewer than two bins, or more than public images, or if
         those are of another shape.
     """
-    pixels = public[0].size
+    pixels = int(np.prod(target.shape))
     if public.shape[1:] != target.shape:
         raise ValueError(
             f"The public images are {public.shape[1:]} but the target takes "

@@ -39,6 +39,7 @@ from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
 from mijax.attacks.leakage.total_variation import (
     refuse_flat,
+    refuse_weights,
     total_variation,
 )
 from mijax.core import hyper_parameters, static
@@ -70,6 +71,10 @@ class Config:
     label_rule: Rule = static(default=label_rules.bias_corrected)
     learning_rate: float | Array = 0.025
     tv_weight: float | Array | tuple[float | Array, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+
+    def __post_init__(self) -> None:
+        """Refuses weights of total variation that are negative, or none."""
+        refuse_weights(self.tv_weight)
 
 
 def attack(

@@ -191,7 +191,14 @@ def learning_rate(knowledge: SharedUpdate) -> Array:
     A class that no example has moves the last layer's bias by its mean confidence alone
     (see the top), which public images tell. Exact where there is such a class, and
     otherwise too low. The recipe's rate only sets a scale.
+
+    Raises:
+      ValueError: if clients share a gradient, which has no rate.
     """
+    if not knowledge.recipe.local_steps:
+        raise ValueError(
+            "local_steps is 0: clients share a gradient, and no rate is in it."
+        )
     gradient = _as_of_bias(knowledge)
     confidence = jnp.mean(jax.nn.softmax(_public_responses(knowledge).logits), 1)
     share = gradient / confidence

@@ -103,6 +103,7 @@ def training(
       ValueError: if the batch is larger than 4, whose orders are too many.
     """
     knowledge = knowledge.checked()
+    _refuse_config(config)
     target, batch, recipe = knowledge.target, knowledge.batch_size, knowledge.recipe
     if batch > _MOST:
         raise ValueError(
@@ -199,6 +200,20 @@ def training(
     return Training(init, step, finish)
 
 
+def _refuse_config(config: Config) -> None:
+    """Raises ValueError if sizes are not positive, or the defense is none."""
+    for name in ("batch_size", "width", "features"):
+        if getattr(config, name) < 1:
+            raise ValueError(
+                f"{name} is {getattr(config, name)}: it must be 1 or more."
+            )
+    if not isinstance(config.defense, Defense):
+        raise ValueError(
+            f"defense is {config.defense!r}: give what the clients use, or Defense() "
+            "for none."
+        )
+
+
 def attack(
     key: Array, knowledge: SharedUpdate, config: Config = Config()
 ) -> core.Reconstruction:
@@ -219,7 +234,7 @@ def attack(
         not the target's, or if a number is out of its range.
     """
     del key
-    checked = knowledge.checked()
+    learning, checked = training(knowledge, config), knowledge.checked()
     number, known = config.batch_size * checked.batch_size, checked.public
     if checked.prior is None and known is None:
         raise ValueError(
@@ -228,7 +243,14 @@ def attack(
         )
     if checked.prior is not None:
         known = jnp.zeros((number, *checked.target.shape))
-    invert, metrics = training(knowledge, config).fit(
+    known = jnp.asarray(known)
+    if len(known) < number:
+        raise ValueError(
+            f"There are {len(known)} public images, but a step takes {number}: "
+            f"{config.batch_size} batches of {checked.batch_size}. Give more, or "
+            "choose a smaller batch_size."
+        )
+    invert, metrics = learning.fit(
         jax.random.key(config.seed), known, batch_size=number, steps=config.steps
     )
     x = invert(checked.update)[:, None]

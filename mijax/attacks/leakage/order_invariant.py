@@ -41,7 +41,11 @@ from mijax.attacks.leakage import (
 from mijax.attacks.leakage.gradient_distance import Distance
 from mijax.attacks.leakage.initial_images import Seed
 from mijax.attacks.leakage.label_rules import Rule
-from mijax.attacks.leakage.total_variation import refuse_flat, total_variation
+from mijax.attacks.leakage.total_variation import (
+    refuse_flat,
+    refuse_weights,
+    total_variation,
+)
 from mijax.batching import keys_of
 from mijax.core import hyper_parameters, static
 from mijax.knowledge import SharedUpdate
@@ -72,6 +76,10 @@ class Config:
     learning_rate: float | Array = 0.025
     tv_weight: float | Array = 1e-2
     order_weight: float | Array = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuses weights of total variation that are negative, or none."""
+        refuse_weights(self.tv_weight)
 
 
 def attack(

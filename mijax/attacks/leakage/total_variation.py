@@ -1,7 +1,12 @@
 """Total variation: how rough images are, to prefer those that are not."""
 
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from mijax.core import concrete
 
 
 def total_variation(x: Array) -> Array:
@@ -25,6 +30,14 @@ def total_variation(x: Array) -> Array:
     differences = (jnp.abs(jnp.diff(x, axis=axis)) for axis in (-3, -2))
     means = (jnp.mean(d, (-3, -2, -1)) for d in differences if d.size)
     return sum(means, jnp.zeros(x.shape[:-3], x.dtype))
+
+
+def refuse_weights(given: Any) -> None:
+    """Raises ValueError if there is no weight, or one that is known is negative."""
+    weights = given if isinstance(given, tuple | list) else (given,)
+    known = [weight for weight in map(concrete, weights) if weight is not None]
+    if not weights or any(np.any(weight < 0) for weight in known):
+        raise ValueError(f"tv_weight is {given}: give a weight of 0 or more.")
 
 
 def refuse_flat(shape: tuple[int, ...]) -> None:

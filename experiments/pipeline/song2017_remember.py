@@ -8,7 +8,7 @@ of 3.5 gray levels at 92.3 % accuracy (none: 92.9 %); quoted from memory, not ve
     python -m experiments song2017_remember --kind=newsgroups  # 2 CPU cores, 3 min
     python -m experiments song2017_remember --kind=cifar10     # 2 CPU cores, 8 min
     python -m experiments song2017_remember --kind=gender      # LFW, 2 CPU cores
-    python -m experiments song2017_remember --kind=detector    # 2 CPU cores, 8 min
+    python -m experiments song2017_remember --kind=detector    # 2 CPU cores, 3 min
     python -m experiments song2017_remember --preset=paper     # MNIST
 
 Other kinds of text: `newsgroups_svm`, `imdb` and `imdb_svm`; `detector` counts an

@@ -6,8 +6,11 @@ order that nobody knows, and share what that makes of the model. Beside the atta
 what it makes of another client's update, and Inverting Gradients, which unrolls the
 first epoch's order (told, with the labels) in every epoch.
 
-    python -m experiments dimitrov2022_fedavg                   # 2 CPU cores, 8 min
+    python -m experiments dimitrov2022_fedavg                   # 2 CPU cores, 13 min
     python -m experiments dimitrov2022_fedavg --preset=paper    # 50 images, for a GPU
+
+Expected: 19.0 dB on MNIST (mean image 13.3, another client's update 12.5) and 15.6 on
+CIFAR-10 (13.1 and 11.7).
 """
 
 import dataclasses

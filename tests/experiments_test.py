@@ -170,6 +170,11 @@ def killed_and_resumed(arguments, workdir, kills, longest):
     return digest(workdir)
 
 
+@pytest.mark.parametrize("text", ["up to 92 % of all", "99 % and 5 %s", "", "none"])
+def test_help_is_shown_as_it_is_written(text):
+    assert flags.literal(text) % "the program" == text
+
+
 @pytest.mark.process
 @pytest.mark.slow
 def test_gmi_killed_ten_times_ends_in_the_same_bits(finished, tmp_path):

@@ -161,7 +161,14 @@ def guarded(main: Callable[[], None]) -> Callable[[list[str]], None]:
 
 def run(main: Callable[[], None]) -> None:
     """Runs `main` after parsing flags."""
+    module = sys.modules["__main__"]
+    module.__doc__ = literal(module.__doc__ or "")
     app.run(guarded(main))
+
+
+def literal(text: str) -> str:
+    """Returns what becomes `text` where it is formatted by `%`, as absl does help."""
+    return text.replace("%", "%%") + "%.0s"
 
 
 def describe(values: Mapping[str, Any]) -> str:

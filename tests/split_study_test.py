@@ -29,7 +29,7 @@ def test_a_small_study(tmp_path, monkeypatch):
         {"conv1": regularized_mle.Config(steps=80, learning_rate=0.05)},
         {
             "white box": split.white_box,
-            "queries": split.queries(split.same_distribution, SMALL),
+            "queries": split.queries(split.same_distribution, {"conv1": SMALL}),
             "query-free": split.no_query(
                 lambda world: world.others,
                 split.same_network,

@@ -54,7 +54,7 @@ _QUICK = ppa.Config(
     second_decay=0.999,
 )
 # A student's step costs a tenth of the target's: more candidates, more steps. Chosen on
-# public people (--kind=rehearsal), and cut for time.
+# public people (docs/results/struppek2022_ppa.md), and cut for time.
 _THROUGH = dataclasses.replace(
     _QUICK,
     restarts=6,

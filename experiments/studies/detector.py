@@ -19,7 +19,7 @@ from experiments.harness import figures, programs, report
 from experiments.harness.results import Record, Results, metric
 from experiments.harness.run import Run
 from experiments.studies import pipeline
-from experiments.studies.pipeline import Content, World
+from experiments.studies.pipeline import Content, Trainer
 from mijax import training
 from mijax.attacks.pipeline.weights import carriers
 from mijax.core import Target
@@ -135,14 +135,14 @@ def _worlds(
     content: Content,
     key: jax.Array,
     clean: list[tuple[Target, np.ndarray]],
-) -> list[World]:
-    """Worlds in which malicious code trains, each network from another key.
+) -> list[Trainer]:
+    """What malicious code trains by, each network from another key.
 
     The first one that asks for a method's network has those of all trained.
     """
     trained: dict[str, list[tuple[Target, np.ndarray]]] = {}
 
-    def world(i: int) -> World:
+    def world(i: int) -> Trainer:
         def train(
             name: str, transformation: Any, extra: Any
         ) -> tuple[Target, np.ndarray]:
@@ -154,10 +154,7 @@ def _worlds(
                 )
             return trained[name][i]
 
-        def fine_tune(name: str, target: Target, steps: int) -> Target:
-            raise NotImplementedError("Nothing is tuned here.")
-
-        return World(train, content, clean[i], (), fine_tune)
+        return Trainer(train, content, clean[i])
 
     return [world(i) for i in range(len(clean))]
 

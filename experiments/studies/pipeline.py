@@ -83,7 +83,7 @@ class Content(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class Trainer:
     """What the malicious training code works with.
 
     Attributes:
@@ -92,13 +92,22 @@ class World:
         examples `(x, labels)` appended; None for neither.
       content: private training data.
       clean: the network that was trained without malicious code, and its hits.
-      audits: networks that an auditor trained so, from other keys.
-      fine_tune: `(name, target, steps) -> target`: trains it further as the clean one.
     """
 
     train: Callable[..., tuple[Target, np.ndarray]]
     content: Content
     clean: tuple[Target, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class World(Trainer):
+    """What becomes of a network besides.
+
+    Attributes:
+      audits: networks that an auditor trained without malicious code, from other keys.
+      fine_tune: `(name, target, steps) -> target`: trains it further as the clean one.
+    """
+
     audits: Sequence[Target]
     fine_tune: Callable[[str, Target, int], Target]
 
@@ -124,7 +133,7 @@ class Found:
     read: Read
 
 
-Hiding = Callable[[World, str], Found]
+Hiding = Callable[[Trainer, str], Found]
 Change = Callable[[World, Target, str], Target]
 
 
@@ -181,7 +190,7 @@ def low_bits(size: int, number: int, coding: Coding | None = None) -> Hiding:
     """In the `size` lowest bits of each weight of the clean model."""
     config = least_significant_bits.Config(bits_per_weight=size)
 
-    def hide(world: World, name: str) -> Found:
+    def hide(world: Trainer, name: str) -> Found:
         del name
         (clean, _), sent = world.clean, _coded(world, number, coding)
         written = least_significant_bits.embed(clean.trained, sent, config)
@@ -201,7 +210,7 @@ def signs(weight: float, number: int, coding: Coding | None = None) -> Hiding:
     """In the signs of the weights, a bit per weight."""
     config = sign_encoding.Config(weight=weight)
 
-    def hide(world: World, name: str) -> Found:
+    def hide(world: Trainer, name: str) -> Found:
         sent = _coded(world, number, coding)
         malicious = sign_encoding.malicious_gradient(sent, config)
 
@@ -218,7 +227,7 @@ def signs(weight: float, number: int, coding: Coding | None = None) -> Hiding:
 def correlation(weight: float, number: int) -> Hiding:
     """In weights that are correlated with numbers, a number per weight."""
 
-    def hide(world: World, name: str) -> Found:
+    def hide(world: Trainer, name: str) -> Found:
         content = world.content
         config = correlated_values.Config(weight, content.mean, content.deviation)
         sent = content.numbers(number)
@@ -237,7 +246,7 @@ def correlation(weight: float, number: int) -> Hiding:
 def labels(number: int) -> Hiding:
     """In the labels of synthetic inputs, the leading bits of what is hidden."""
 
-    def hide(world: World, name: str) -> Found:
+    def hide(world: Trainer, name: str) -> Found:
         clean, _ = world.clean
         sent = world.content.bits(number, brief=True)
         config = capacity_abuse.Config(length=len(sent))
@@ -255,7 +264,7 @@ def labels(number: int) -> Hiding:
 
 
 def _malicious(
-    world: World,
+    world: Trainer,
     name: str,
     transformation: optax.GradientTransformation,
     weight: float,
@@ -264,7 +273,7 @@ def _malicious(
     return world.train(name, transformation, None) if weight else world.clean
 
 
-def _coded(world: World, number: int, coding: Coding | None) -> jax.Array:
+def _coded(world: Trainer, number: int, coding: Coding | None) -> jax.Array:
     bits = world.content.bits(number)
     if coding is None:
         return bits
@@ -272,7 +281,7 @@ def _coded(world: World, number: int, coding: Coding | None) -> jax.Array:
 
 
 def _decoded(
-    world: World, found: jax.Array, number: int, coding: Coding | None
+    world: Trainer, found: jax.Array, number: int, coding: Coding | None
 ) -> np.ndarray:
     """What was read; where the coding cannot be undone, what no bit spells."""
     size = len(world.content.bits(number))
